@@ -1,0 +1,17 @@
+"""Errors that a user can cause and mend.
+
+The command line prints each as one line and exits with `exit_code`; a library
+caller catches them like any other exception.
+"""
+
+
+class UserError(Exception):
+    """Bad input or a failed run; the message names the file or value, what is wrong and the remedy."""
+
+    exit_code = 1
+
+
+class UsageError(UserError):
+    """A wrong flag, argument or config field."""
+
+    exit_code = 2
