@@ -1,0 +1,1 @@
+"""Networks in Flax NNX, and the loaders of published weights, one file per origin."""

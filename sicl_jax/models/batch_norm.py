@@ -1,0 +1,63 @@
+"""Batch normalisation with PyTorch's conventions, statistics always in float32."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+
+class Frozen(nnx.Variable):
+    """An array that belongs to the weights but is never trained (a bias held at zero, say)."""
+
+
+class BatchNorm(nnx.Module):
+    """Normalises over all axes but the last.
+
+    Differs from `flax.nnx.BatchNorm` where PyTorch does: the running variance is the unbiased one,
+    and `momentum` is the weight of the *new* batch. Under `jax.jit` with the batch split over
+    devices the statistics are those of the global batch.
+
+    Args:
+        num_features: Size C of the last axis.
+        momentum: Weight of the new batch in the running statistics.
+        epsilon: Added to the variance.
+        train_scale: Whether the scale is trained.
+        train_bias: Whether the bias is trained; SiCL freezes it at 0 after pooling and projections
+            (arXiv 2305.13600, section 3; `algorithm.md` section 2).
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        momentum: float = 0.1,
+        epsilon: float = 1e-5,
+        train_scale: bool = True,
+        train_bias: bool = True,
+    ):
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.scale = (nnx.Param if train_scale else Frozen)(jnp.ones(num_features))
+        self.bias = (nnx.Param if train_bias else Frozen)(jnp.zeros(num_features))
+        self.mean = nnx.BatchStat(jnp.zeros(num_features))
+        self.var = nnx.BatchStat(jnp.ones(num_features))
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Normalises `x` (..., C); with `train`, by the batch's statistics, which it also tracks."""
+        if train:
+            mean, var = self._batch_statistics(x)
+        else:
+            mean, var = self.mean[...], self.var[...]
+        factor = self.scale[...] * jax.lax.rsqrt(var + self.epsilon)
+        offset = self.bias[...] - mean * factor
+        return (x.astype(jnp.float32) * factor + offset).astype(x.dtype)
+
+    def _batch_statistics(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x = x.astype(jnp.float32)
+        axes = tuple(range(x.ndim - 1))
+        count = x.size // x.shape[-1]
+        mean = jnp.mean(x, axes)
+        var = jnp.mean(jnp.square(x - mean), axes)
+        unbiased = var * (count / max(count - 1, 1))
+        self.mean[...] = (1 - self.momentum) * self.mean[...] + self.momentum * mean
+        self.var[...] = (1 - self.momentum) * self.var[...] + self.momentum * unbiased
+        return mean, var

@@ -1,0 +1,166 @@
+"""ResNet backbones (He et al. 2016) in torchvision's arrangement, NHWC."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from sicl_jax.models.batch_norm import BatchNorm
+
+# torchvision's initialisation: Kaiming normal, fan out.
+_kaiming_fan_out = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+@dataclasses.dataclass(frozen=True)
+class ResNetConfig:
+    """Shape of a ResNet.
+
+    Attributes:
+        block: `'bottleneck'` (ResNet-50 and deeper) or `'basic'` (ResNet-18, 34).
+        stage_sizes: Number of blocks in each stage.
+        width: Channels of the stem and of the first stage's inner convolutions.
+        last_stride: Stride of the last stage; 1 in re-identification, 2 in torchvision.
+    """
+
+    block: str = "bottleneck"
+    stage_sizes: Sequence[int] = (3, 4, 6, 3)
+    width: int = 64
+    last_stride: int = 1
+
+    @property
+    def num_features(self) -> int:
+        """Channels of the last stage's output."""
+        return self.width * 2 ** (len(self.stage_sizes) - 1) * BLOCKS[self.block].expansion
+
+
+def _conv(features_in, features_out, kernel, stride, *, dtype, rngs):
+    """A convolution without bias, padded symmetrically as in torch (`SAME` differs at stride 2)."""
+    return nnx.Conv(
+        features_in,
+        features_out,
+        (kernel, kernel),
+        strides=stride,
+        padding=((kernel // 2, kernel // 2),) * 2,
+        use_bias=False,
+        dtype=dtype,
+        kernel_init=_kaiming_fan_out,
+        rngs=rngs,
+    )
+
+
+class Downsample(nnx.Module):
+    """The shortcut of a block that changes resolution or channels: 1 x 1 convolution and norm."""
+
+    def __init__(self, features_in, features_out, stride, *, dtype, rngs):
+        self.conv = _conv(features_in, features_out, 1, stride, dtype=dtype, rngs=rngs)
+        self.bn = BatchNorm(features_out)
+
+    def __call__(self, x, *, train):
+        """Maps (B, H, W, features_in) to (B, H / stride, W / stride, features_out)."""
+        return self.bn(self.conv(x), train=train)
+
+
+class BasicBlock(nnx.Module):
+    """Two 3 x 3 convolutions and a shortcut."""
+
+    expansion = 1
+
+    def __init__(self, features_in, width, stride, *, dtype, rngs):
+        conv = functools.partial(_conv, dtype=dtype, rngs=rngs)
+        self.conv1 = conv(features_in, width, 3, stride)
+        self.bn1 = BatchNorm(width)
+        self.conv2 = conv(width, width, 3, 1)
+        self.bn2 = BatchNorm(width)
+        self.downsample = _shortcut(features_in, width, stride, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x, *, train):
+        """Maps (B, H, W, features_in) to (B, H / stride, W / stride, width)."""
+        y = jax.nn.relu(self.bn1(self.conv1(x), train=train))
+        y = self.bn2(self.conv2(y), train=train)
+        if self.downsample is not None:
+            x = self.downsample(x, train=train)
+        return jax.nn.relu(x + y)
+
+
+class Bottleneck(nnx.Module):
+    """1 x 1, 3 x 3 (carrying the stride) and 1 x 1 convolutions and a shortcut."""
+
+    expansion = 4
+
+    def __init__(self, features_in, width, stride, *, dtype, rngs):
+        conv = functools.partial(_conv, dtype=dtype, rngs=rngs)
+        features_out = width * self.expansion
+        self.conv1 = conv(features_in, width, 1, 1)
+        self.bn1 = BatchNorm(width)
+        self.conv2 = conv(width, width, 3, stride)
+        self.bn2 = BatchNorm(width)
+        self.conv3 = conv(width, features_out, 1, 1)
+        self.bn3 = BatchNorm(features_out)
+        self.downsample = _shortcut(features_in, features_out, stride, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x, *, train):
+        """Maps (B, H, W, features_in) to (B, H / stride, W / stride, 4 width)."""
+        y = jax.nn.relu(self.bn1(self.conv1(x), train=train))
+        y = jax.nn.relu(self.bn2(self.conv2(y), train=train))
+        y = self.bn3(self.conv3(y), train=train)
+        if self.downsample is not None:
+            x = self.downsample(x, train=train)
+        return jax.nn.relu(x + y)
+
+
+BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck}
+
+
+def _shortcut(features_in, features_out, stride, *, dtype, rngs):
+    if stride == 1 and features_in == features_out:
+        return None
+    return Downsample(features_in, features_out, stride, dtype=dtype, rngs=rngs)
+
+
+class ResNet(nnx.Module):
+    """A ResNet without its classifier: images to globally averaged features.
+
+    Submodules carry torchvision's names: `conv1`, `bn1`, `layers[stage][block]`.
+
+    Args:
+        config: Its shape.
+        dtype: Computation type of the convolutions; weights and statistics stay float32.
+        rngs: Source of the initial weights (stream `params`).
+    """
+
+    def __init__(self, config: ResNetConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
+        self.dtype = dtype
+        block = BLOCKS[config.block]
+        self.conv1 = _conv(3, config.width, 7, 2, dtype=dtype, rngs=rngs)
+        self.bn1 = BatchNorm(config.width)
+        stages = []
+        features = config.width
+        for stage, size in enumerate(config.stage_sizes):
+            width = config.width * 2**stage
+            is_last = stage == len(config.stage_sizes) - 1
+            first_stride = 1 if stage == 0 else config.last_stride if is_last else 2
+            blocks = []
+            for index in range(size):
+                stride = first_stride if index == 0 else 1
+                blocks.append(block(features, width, stride, dtype=dtype, rngs=rngs))
+                features = width * block.expansion
+            stages.append(nnx.List(blocks))
+        self.layers = nnx.List(stages)
+
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Maps images (B, H, W, 3) to features (B, D) float32."""
+        x = images.astype(self.dtype)
+        x = jax.nn.relu(self.bn1(self.conv1(x), train=train))
+        x = _max_pool(x)
+        for stage in self.layers:
+            for block in stage:
+                x = block(x, train=train)
+        return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+
+
+def _max_pool(x: jax.Array) -> jax.Array:
+    """3 x 3 max pooling, stride 2, padding 1. After a ReLU zeros are as good as minus infinity."""
+    return nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
