@@ -1,0 +1,1 @@
+"""TFDS builder packages: one folder per data set, and `reid`, the code they share."""

@@ -1,0 +1,1 @@
+"""What the builders of re-identification data sets share; knows nothing of `sicl_jax`."""
