@@ -6,7 +6,7 @@ caller catches them like any other exception.
 
 
 class UserError(Exception):
-    """Bad input or a failed run; the message names the file or value, what is wrong and the remedy."""
+    """Bad input or a failed run: the message names the file or value, the fault, the remedy."""
 
     exit_code = 1
 

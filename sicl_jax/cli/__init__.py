@@ -13,7 +13,7 @@ from sicl_jax.errors import UserError
 class _LazyGroup(click.Group):
     """Finds subcommand NAME as `sicl_jax.cli.NAME.command`."""
 
-    def list_commands(self, ctx):
+    def list_commands(self, ctx):  # noqa: ARG002 (click's signature)
         names = (module.name for module in pkgutil.iter_modules(__path__))
         return sorted(name for name in names if name not in _NOT_COMMANDS)
 
@@ -33,7 +33,7 @@ def group():
 
 
 def main(args: list[str] | None = None) -> None:
-    """Runs the command line; a user's error becomes one line and an exit code (2 usage, 1 other)."""
+    """Runs the command line; a user's error becomes one line and exit code 2 (usage) or 1."""
     try:
         group(args, prog_name="sicl-jax")
     except UserError as error:

@@ -42,7 +42,7 @@ class BatchNorm(nnx.Module):
         self.var = nnx.BatchStat(jnp.ones(num_features))
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Normalises `x` (..., C); with `train`, by the batch's statistics, which it also tracks."""
+        """Normalises `x` (..., C); in training by the batch's statistics, which it also tracks."""
         if train:
             mean, var = self._batch_statistics(x)
         else:

@@ -96,14 +96,17 @@ class TwoStreamModel(nnx.Module):
         self, config: ResNetConfig, *, silhouettes=True, dtype=jnp.float32, rngs: nnx.Rngs
     ):
         self.rgb = Encoder(config, dtype=dtype, rngs=rngs)
-        self.silhouette = None
-        self.fusion = None
-        if silhouettes:
-            # No loss reaches the silhouette's own projection (algorithm.md section 6).
-            self.silhouette = Encoder(config, train_projection=False, dtype=dtype, rngs=rngs)
-            self.fusion = Projection(2 * config.num_features, config.num_features, rngs=rngs)
+        # No loss reaches the silhouette's own projection (algorithm.md section 6).
+        self.silhouette = (
+            Encoder(config, train_projection=False, dtype=dtype, rngs=rngs) if silhouettes else None
+        )
+        self.fusion = (
+            Projection(2 * config.num_features, config.num_features, rngs=rngs)
+            if silhouettes
+            else None
+        )
 
     def fuse(self, rgb_feature: jax.Array, silhouette_feature: jax.Array, *, train: bool):
-        """u of two features (B, D): unit rows (B, D); no gradient flows back into the encoders."""
+        """Fuses two features (B, D) to u, unit rows (B, D); encoders get no gradient from it."""
         both = jnp.concatenate([rgb_feature, silhouette_feature], axis=-1)
         return self.fusion(jax.lax.stop_gradient(both), train=train)
