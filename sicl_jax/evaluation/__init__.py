@@ -1,0 +1,28 @@
+"""Test of features: distances, rankings, and the protocols of each data set.
+
+results = evaluate_dataset("prcc", {"query_changed": FeatureSet(...), "gallery": ...})
+results[primary_protocol("prcc")].rank1
+"""
+
+from sicl_jax.evaluation.evaluate import clothes_changing_identities, evaluate_dataset
+from sicl_jax.evaluation.features import UNKNOWN, FeatureSet
+from sicl_jax.evaluation.metrics import METRICS, Result
+from sicl_jax.evaluation.protocols import (
+    primary_protocol,
+    protocols,
+    required_splits,
+    selection_protocol,
+)
+
+__all__ = [
+    "METRICS",
+    "UNKNOWN",
+    "FeatureSet",
+    "Result",
+    "clothes_changing_identities",
+    "evaluate_dataset",
+    "primary_protocol",
+    "protocols",
+    "required_splits",
+    "selection_protocol",
+]

@@ -1,0 +1,130 @@
+"""From rankings to the figures that are reported: CMC, mAP and mINP.
+
+All figures are fractions of one. A query without a true match is skipped: it counts in none of
+them, and the number of such queries is reported.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float64
+
+from sicl_jax.errors import UserError
+from sicl_jax.evaluation.ranking import Ranking
+
+CMC_RANKS = 50
+REPORTED_RANKS = (1, 5, 10, 20)
+METRICS = (*(f"rank{k}" for k in REPORTED_RANKS), "mAP", "mINP")
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """The figures of one protocol.
+
+    Attributes:
+        cmc: (50,) share of queries with a true match among the first 1, 2, ... images.
+        mAP: mean average precision.
+        mINP: mean inverse negative penalty.
+        queries: number of queries counted.
+        skipped: number of queries without a true match, left out of all figures.
+        draws: number of galleries drawn, over which the figures are means; 1 if none was drawn.
+        std: standard deviation over the draws (of the draws themselves, not of their mean) of
+            each figure, or None if none was drawn.
+        rankings: what each query came to, for each draw.
+    """
+
+    cmc: Float64[np.ndarray, "K"]
+    mAP: float  # noqa: N815 - the field's spelling.
+    mINP: float  # noqa: N815
+    queries: int
+    skipped: int
+    draws: int = 1
+    std: Mapping[str, float] | None = None
+    rankings: tuple[Ranking, ...] = dataclasses.field(default=(), repr=False, compare=False)
+
+    @property
+    def rank1(self) -> float:
+        """Share of queries whose nearest image is a true match."""
+        return float(self.cmc[0])
+
+    @property
+    def rank5(self) -> float:
+        """Share of queries with a true match among the first 5."""
+        return float(self.cmc[4])
+
+    @property
+    def rank10(self) -> float:
+        """Share of queries with a true match among the first 10."""
+        return float(self.cmc[9])
+
+    @property
+    def rank20(self) -> float:
+        """Share of queries with a true match among the first 20."""
+        return float(self.cmc[19])
+
+    def figures(self) -> dict[str, float]:
+        """The reported figures by name (`METRICS`)."""
+        return {name: getattr(self, name) for name in METRICS}
+
+    def as_dict(self) -> dict:
+        """Plain numbers for JSON: figures, counts, and `std` where galleries were drawn."""
+        values = {**self.figures(), "queries": self.queries, "skipped": self.skipped}
+        if self.std is not None:
+            values |= {"draws": self.draws, "std": dict(self.std)}
+        return values
+
+
+def summarize(ranking: Ranking) -> Result:
+    """Mean figures of the queries that have a true match.
+
+    Raises:
+        UserError: no query has one.
+    """
+    counted = ranking.first_match > 0
+    queries = int(counted.sum())
+    if queries == 0:
+        raise UserError(
+            f"all {len(counted)} queries were skipped, as none has a true match left in the "
+            "gallery; check that identities, cameras and clothes of query and gallery agree"
+        )
+    found = np.bincount(ranking.first_match[counted], minlength=CMC_RANKS + 1)
+    return Result(
+        cmc=np.cumsum(found[1 : CMC_RANKS + 1]) / queries,
+        mAP=float(ranking.average_precision[counted].mean()),
+        mINP=float(ranking.inverse_penalty[counted].mean()),
+        queries=queries,
+        skipped=len(counted) - queries,
+        rankings=(ranking,),
+    )
+
+
+def average(results: Sequence[Result]) -> Result:
+    """Mean and standard deviation over the results of several drawn galleries."""
+    figures = {name: [getattr(result, name) for result in results] for name in METRICS}
+    return Result(
+        cmc=np.mean([result.cmc for result in results], axis=0),
+        mAP=float(np.mean(figures["mAP"])),
+        mINP=float(np.mean(figures["mINP"])),
+        queries=results[0].queries,
+        skipped=results[0].skipped,
+        draws=len(results),
+        std={name: float(np.std(values)) for name, values in figures.items()},
+        rankings=tuple(ranking for result in results for ranking in result.rankings),
+    )
+
+
+def trim(results: Sequence[Result]) -> list[Result]:
+    """The results less the best and the worst one, by rank-1 and then mAP.
+
+    Whole draws are dropped, so that all figures are of the same galleries.
+
+    Raises:
+        UserError: fewer than three results.
+    """
+    if len(results) < 3:
+        raise UserError(
+            f"{len(results)} draws leave nothing when the best and the worst are dropped; "
+            "ask for 3 or more"
+        )
+    return sorted(results, key=lambda result: (result.rank1, result.mAP))[1:-1]

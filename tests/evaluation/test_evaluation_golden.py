@@ -1,0 +1,51 @@
+"""The published code's and two peers' numbers."""
+
+import numpy as np
+import pytest
+
+from sicl_jax.evaluation import distances, evaluate_dataset, rules
+from sicl_jax.evaluation.metrics import summarize
+from sicl_jax.evaluation.ranking import rank
+
+RULES = {
+    "sicl": rules.RELEASED,
+    "standard": rules.STANDARD,
+    "cloth_changing": rules.CLOTH_CHANGING,
+    "ltcc_cloth_changing": rules.CLOTH_CHANGING,
+    "same_clothes": rules.SAME_CLOTHES_ONLY,
+    "all_gallery": rules.NOTHING,
+}
+
+
+def test_distances(arrays, query, gallery):
+    expected = arrays["distance"]
+    for function in (distances.squared_euclidean, distances.unit_squared_euclidean):
+        np.testing.assert_allclose(function(query.features, gallery.features), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("block_bytes", [1, 7 * 400 * 4, 2**26])
+def test_rankings(arrays, query, gallery, name, block_bytes):
+    ranking = rank(query, gallery, {name: RULES[name]}, block_bytes=block_bytes)[name]
+    result = summarize(ranking)
+    expected = arrays[f"{name}_cmc"][:50]
+    np.testing.assert_allclose(result.cmc[: len(expected)], expected, atol=1e-6)
+    assert result.mAP == pytest.approx(float(arrays[f"{name}_map"]), abs=1e-9)
+
+
+def test_skipped_queries_are_counted(query, gallery):
+    """In the golden file one query has no match in its own clothes in another camera."""
+    ranking = rank(query, gallery, {"same": rules.SAME_CLOTHES_ONLY})["same"]
+    assert summarize(ranking).skipped == 1
+    assert summarize(ranking).queries == 59
+
+
+def test_protocols_of_a_data_set(arrays, query, gallery):
+    results = evaluate_dataset("ltcc", {"query": query, "gallery": gallery})
+    for protocol, name in {
+        "standard": "standard",
+        "standard/released": "sicl",
+        "cloth_changing": "ltcc_cloth_changing",
+    }.items():
+        assert results[protocol].rank1 == pytest.approx(float(arrays[f"{name}_cmc"][0]))
+        assert results[protocol].mAP == pytest.approx(float(arrays[f"{name}_map"]))
