@@ -1,0 +1,106 @@
+"""Pseudo-labels from features: search, Jaccard, DBSCAN twice, refinement (SiCL, sec. 4)."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from sicl_jax.clustering.dbscan import dbscan, give_own_clusters
+from sicl_jax.clustering.jaccard import encode, similarity_graph
+from sicl_jax.clustering.refinement import refine as refine_labels
+from sicl_jax.clustering.search import Search, nearest_neighbors, unit_rows
+from sicl_jax.errors import UsageError
+
+ROUNDING = 1e-6  # Float32 rounding of a similarity: the graph is cut wider, DBSCAN exactly.
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """Pseudo-labels of N samples.
+
+    Attributes:
+        labels: (N,) int32, contiguous; every unclustered sample is a cluster of its own.
+        dbscan_labels: (N,) int32 at `eps`, -1 = unclustered.
+        tight_labels: (N,) int32 at `eps - eps_gap`, -1 = unclustered.
+        counts: (num_clusters,) int32, samples of each cluster of `labels`.
+        search_seconds: time of the neighbour search.
+        rest_seconds: time of everything else.
+    """
+
+    labels: np.ndarray
+    dbscan_labels: np.ndarray
+    tight_labels: np.ndarray
+    counts: np.ndarray
+    search_seconds: float
+    rest_seconds: float
+
+    @property
+    def num_clusters(self) -> int:
+        """Clusters of `labels`, those of one sample included."""
+        return len(self.counts)
+
+    @property
+    def num_unclustered(self) -> int:
+        """Samples that are clusters of their own in `labels`."""
+        return int((self.counts == 1).sum())
+
+
+def cluster(
+    features,
+    *,
+    k1: int = 30,
+    k2: int = 6,
+    eps: float = 0.6,
+    eps_gap: float = 0.02,
+    min_samples: int = 4,
+    refine: bool = True,
+    ratio: float = 1.0,
+    search: Search = "auto",
+    probes: int = 32,
+) -> Clustering:
+    """Clusters features into pseudo-identities.
+
+    Args:
+        features: (N, D) rows of unit length (others are brought to it), NumPy or JAX.
+        k1: neighbours searched, the row itself among them.
+        k2: neighbours averaged over, the row itself among them.
+        eps: DBSCAN's largest Jaccard distance between neighbours, 0 < eps < 1.
+        eps_gap: the tight clustering is at eps - eps_gap, 0 <= eps_gap < eps.
+        min_samples: DBSCAN's neighbours, itself included, that make a core sample.
+        refine: False leaves the clusters of `eps` as they are.
+        ratio: weight of the tight clusters' score in refinement; above 1 keeps fewer samples.
+        search: engine of the neighbour search: auto, faiss, jax or ivf, see `search.py`.
+        probes: inverted lists read per row when the search is ivf.
+
+    Raises:
+        UserError: features that are no matrix, or with NaN or infinities (names the row).
+        UsageError: a parameter out of its range.
+    """
+    if not (0 < eps < 1 and 0 <= eps_gap < eps):
+        raise UsageError(f"eps = {eps}, eps_gap = {eps_gap}: needs 0 <= eps_gap < eps < 1, eps > 0")
+    if min_samples < 1:
+        raise UsageError(f"min_samples = {min_samples}: has to be at least 1")
+    if not ratio >= 0:
+        raise UsageError(f"ratio = {ratio}: has to be 0 or more")
+    started = time.perf_counter()
+    features = unit_rows(features)
+    prepared = time.perf_counter()
+    neighbors = nearest_neighbors(features, k1, search=search, probes=probes)
+    searched = time.perf_counter()
+    encoding = encode(features, neighbors, k1, k2)
+    graph = similarity_graph(encoding, 1 - eps - ROUNDING)
+    dbscan_labels = dbscan(graph, eps, min_samples)
+    tight_labels = dbscan(graph, eps - eps_gap, min_samples)
+    if refine:
+        labels = refine_labels(encoding, dbscan_labels, tight_labels, ratio)
+    else:
+        labels = give_own_clusters(dbscan_labels)
+    ended = time.perf_counter()
+    return Clustering(
+        labels=labels,
+        dbscan_labels=dbscan_labels,
+        tight_labels=tight_labels,
+        counts=np.bincount(labels).astype(np.int32),
+        search_seconds=searched - prepared,
+        rest_seconds=ended - searched + prepared - started,
+    )
