@@ -1,0 +1,1 @@
+"""Prepared data sets as arrays, pseudo-identity batches and augmentation."""

@@ -1,0 +1,69 @@
+"""Files that appear whole or not at all."""
+
+import contextlib
+import io
+import os
+import pathlib
+import socket
+from collections.abc import Iterator
+
+
+def usable_cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Draft(io.BufferedRandom):
+    """A binary file under a temporary name; see `atomic_file`."""
+
+    kept = True
+
+    def discard(self) -> None:
+        """Lets the file vanish at the end of the block instead of taking its name."""
+        self.kept = False
+
+
+@contextlib.contextmanager
+def atomic_file(path: pathlib.Path) -> Iterator[Draft]:
+    """Opens a binary file for writing that takes its name at the end of the block.
+
+    If the block raises, nothing is left; if the process is killed, a temporary file is left that
+    the next writer of the same path removes.
+
+    Raises:
+        OSError: the file cannot be written, the disk being full for one.
+    """
+    _remove_abandoned(path)
+    temporary = path.with_name(f".{path.name}.{_owner(os.getpid())}.tmp")
+    try:
+        with Draft(io.FileIO(temporary, "w+")) as draft:
+            yield draft
+            draft.flush()
+            os.fsync(draft.fileno())
+        if draft.kept:
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _owner(pid: int) -> str:
+    return f"{socket.gethostname()}-{pid}"
+
+
+def _remove_abandoned(path: pathlib.Path) -> None:
+    """Removes temporary files of processes of this machine that no longer run."""
+    for left in path.parent.glob(f".{path.name}.{socket.gethostname()}-*.tmp"):
+        pid = left.name.removesuffix(".tmp").rpartition("-")[2]
+        if pid.isdecimal() and not is_running(int(pid)):
+            left.unlink(missing_ok=True)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process of this machine runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,147 @@
+"""Prepared data sets on disk: finding them, checking that they are whole, reading records."""
+
+import json
+import pathlib
+import re
+from collections.abc import Iterator
+
+from array_record.python import array_record_module
+
+from sicl_jax.errors import UserError
+from tfds_builders.reid import digest
+
+_INFO = "dataset_info.json"
+_METADATA = "metadata.json"
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
+_BATCH = 256
+
+LABELS = ("identity", "camera", "clothes", "tracklet")
+
+
+def find_directory(name: str, data_dir: str | pathlib.Path) -> pathlib.Path:
+    """The folder of a prepared data set, its newest version.
+
+    Args:
+        name: `prcc`, or with a builder config `synthetic_people/demo`.
+        data_dir: where data sets were prepared.
+
+    Raises:
+        UserError: it is not there, or it has several configs and `name` gives none.
+    """
+    folder = pathlib.Path(data_dir).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"data_dir {folder} is not a folder; prepare a data set there first")
+    folder = folder / name
+    versions = [path for path in _folders(folder) if _is_version(path)]
+    if versions:
+        return max(versions, key=lambda path: tuple(map(int, path.name.split("."))))
+    configs = [path.name for path in _folders(folder) if any(map(_is_version, _folders(path)))]
+    if configs:
+        choices = ", ".join(f"{name}/{config}" for config in sorted(configs))
+        raise UserError(f"data set {name} has several configs; name one of {choices}")
+    raise UserError(f"no prepared data set {name} in {data_dir}; run `sicl-jax prepare {name}`")
+
+
+class Store:
+    """A prepared data set's records.
+
+    Attributes:
+        directory: its folder.
+        name: builder name, such as `prcc`.
+        config_name: builder config, or None.
+        examples: number of examples of each split.
+        metadata: what the builder noted down beside the examples.
+    """
+
+    def __init__(self, directory: pathlib.Path):
+        """Opens the data set and checks that all its files are whole.
+
+        Raises:
+            UserError: a file is missing, damaged or of another format.
+        """
+        # TFDS takes half a second to import; `sicl-jax --help` must not wait for it.
+        import tensorflow_datasets as tfds
+
+        self.directory = directory
+        try:
+            self._builder = tfds.builder_from_directory(directory)
+            info = self._builder.info
+            self.metadata = _read_json(directory / _METADATA)
+        except Exception as error:  # TFDS raises what its parsers raise.
+            raise damaged(directory / _INFO, error) from error
+        self.name = info.name
+        self.config_name = info.config_name or None
+        if info.file_format.file_suffix != "array_record":
+            raise UserError(
+                f"{directory} holds {info.file_format.file_suffix} files; build it with "
+                "`--file_format=array_record` or run `sicl-jax prepare`"
+            )
+        self._decoders = {key: tfds.decode.SkipDecoding() for key in ("image", "mask")}
+        self.examples = {name: split.num_examples for name, split in info.splits.items()}
+        for split in info.splits.values():
+            for file, count in zip(split.filepaths, split.shard_lengths, strict=True):
+                _check_shard(pathlib.Path(file), count)
+
+    def records(self, split: str) -> Iterator[list[dict]]:
+        """The examples of a split in stored order, some hundreds at a time.
+
+        Images and masks are encoded files (bytes); `mask` is None where there is none;
+        `file_name` is a str.
+
+        Raises:
+            UserError: a record is damaged.
+        """
+        try:
+            source = self._builder.as_data_source(split, decoders=self._decoders)
+            for start in range(0, len(source), _BATCH):
+                batch = source.__getitems__(range(start, min(start + _BATCH, len(source))))
+                yield [_tidy(record) for record in batch]
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            raise damaged(self.directory, error) from error
+
+
+def record_digest(record: dict) -> bytes:
+    """An example's contribution to the fingerprint of its data set."""
+    return digest.example_digest(
+        digest.content_digest(record["image"]),
+        digest.content_digest(record["mask"]),
+        tuple(record[label] for label in LABELS),
+        record["file_name"],
+    )
+
+
+def damaged(path: pathlib.Path, reason: object) -> UserError:
+    """The error for a data set that is not what was prepared."""
+    line = " ".join(str(reason).split())[:200]
+    return UserError(f"{path} is damaged ({line}); delete its folder and prepare it again")
+
+
+def _tidy(record: dict) -> dict:
+    record["file_name"] = record["file_name"].decode()
+    if not record["has_mask"]:
+        record["mask"] = None
+    return record
+
+
+def _check_shard(path: pathlib.Path, examples: int) -> None:
+    # A shard cut off at a block boundary opens and reads as empty records, so count them.
+    try:
+        reader = array_record_module.ArrayRecordReader(str(path))
+        found = reader.num_records()
+        reader.close()
+    except Exception as error:  # The module raises bare RuntimeErrors and others.
+        raise damaged(path, error) from error
+    if found != examples:
+        raise damaged(path, f"it holds {found} of {examples} examples")
+
+
+def _read_json(path: pathlib.Path) -> dict:
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _folders(path: pathlib.Path) -> list[pathlib.Path]:
+    return [entry for entry in path.iterdir() if entry.is_dir()] if path.is_dir() else []
+
+
+def _is_version(path: pathlib.Path) -> bool:
+    return bool(_VERSION.fullmatch(path.name)) and (path / _INFO).is_file()
