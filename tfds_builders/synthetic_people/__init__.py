@@ -1,0 +1,1 @@
+"""People drawn by code, with exact masks: bodies that stay, clothes that change."""
