@@ -1,0 +1,159 @@
+"""Experiment configs: files with `get_config()`, `--config.FIELD=VALUE` overrides, identity."""
+
+import ast
+import difflib
+import hashlib
+import importlib.util
+import json
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import ml_collections
+
+from sicl_jax.errors import UsageError
+
+# Fields that change how a run is carried out but not what it computes: a workdir may be resumed
+# with other values of these.
+_NOT_PART_OF_THE_RUN = (
+    "data.dir",
+    "data.device_budget_gb",
+    "steps_per_call",
+    "embed_batch_size",
+    "checkpoint_every_steps",
+)
+
+
+def load(path: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
+    """Reads a config file and applies `--config.FIELD=VALUE` overrides.
+
+    Args:
+        path: A Python file with `get_config()`, or the name of a config of the package
+            (`sicl_prcc`).
+        overrides: Arguments of the form `--config.a.b=value` or `config.a.b=value`.
+
+    Returns:
+        The config, locked.
+
+    Raises:
+        UsageError: The file is missing or is no config; an override is malformed, names a field
+            that does not exist, or has a value of another type.
+    """
+    config = _run_file(_find(path))
+    for override in overrides:
+        _apply(config, override)
+    return config.lock()
+
+
+def _find(path: str) -> pathlib.Path:
+    file = pathlib.Path(path)
+    if file.is_file():
+        return file
+    packaged = importlib.util.find_spec("sicl_jax.configs")
+    if packaged is not None and pathlib.PurePath(path).name == path:
+        for folder in packaged.submodule_search_locations or ():
+            file = pathlib.Path(folder) / f"{path.removesuffix('.py')}.py"
+            if file.is_file():
+                return file
+    raise UsageError(f"--config {path}: no such file; name a Python file with get_config()")
+
+
+def _run_file(file: pathlib.Path) -> ml_collections.ConfigDict:
+    try:
+        code = compile(file.read_bytes(), str(file), "exec")
+        namespace: dict[str, Any] = {"__name__": file.stem, "__file__": str(file)}
+        exec(code, namespace)  # noqa: S102 - a config is a Python program of the user's own.
+        config = namespace["get_config"]()
+    except (SyntaxError, ValueError) as error:
+        raise UsageError(f"--config {file}: not a Python file: {_one_line(error)}") from error
+    except KeyError as error:
+        raise UsageError(f"--config {file}: it has no get_config(); add one") from error
+    except Exception as error:
+        raise UsageError(f"--config {file}: get_config() failed: {_one_line(error)}") from error
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UsageError(f"--config {file}: get_config() must return an ml_collections.ConfigDict")
+    return config
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def _apply(config: ml_collections.ConfigDict, override: str) -> None:
+    name, equals, text = override.removeprefix("--").partition("=")
+    if not name.startswith("config.") or not equals:
+        raise UsageError(f"{override}: unknown option; override fields as --config.FIELD=VALUE")
+    name = name.removeprefix("config.")
+    fields = dict(flatten(config))
+    if name not in fields:
+        near = difflib.get_close_matches(name, fields, n=1, cutoff=0.0)
+        raise UsageError(f"--config.{name}: no such field; did you mean --config.{near[0]}?")
+    value = _parse(text, fields[name], name)
+    *parents, last = name.split(".")
+    for parent in parents:
+        config = config[parent]
+    with config.ignore_type():  # `_parse` has checked it; None may become a value.
+        config[last] = value
+
+
+def _parse(text: str, old: Any, name: str) -> Any:
+    """The value of the old one's type that `text` spells."""
+    if isinstance(old, str):
+        return text
+    try:
+        value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
+    except (ValueError, SyntaxError):
+        value = text
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if isinstance(old, tuple) and isinstance(value, list):
+        value = tuple(value)
+    if old is not None and type(value) is not type(old):
+        raise UsageError(
+            f"--config.{name}={text}: expected a value of type {type(old).__name__} like {old!r}"
+        )
+    return value
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Pairs of dotted field name and value, in order of name."""
+    for key in sorted(config):
+        value = config[key]
+        if isinstance(value, Mapping | ml_collections.ConfigDict):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def to_json(config: ml_collections.ConfigDict) -> str:
+    """The config as indented JSON; `from_json` reads it back."""
+    return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
+
+
+def from_json(text: str) -> ml_collections.ConfigDict:
+    """A config as `to_json` wrote it; lists become the tuples they were."""
+    return ml_collections.ConfigDict(_tuples(json.loads(text))).lock()
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return tuple(_tuples(item) for item in value)
+    return value
+
+
+def digest(config: ml_collections.ConfigDict) -> str:
+    """Twelve hexadecimal digits that differ when the run's results may."""
+    fields = {name: value for name, value in flatten(config) if name not in _NOT_PART_OF_THE_RUN}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def differences(old: ml_collections.ConfigDict, new: ml_collections.ConfigDict) -> list[str]:
+    """`field: old -> new` for every field that makes these two different runs."""
+    before, after = dict(flatten(old)), dict(flatten(new))
+    return [
+        f"config.{name}: {before.get(name, '(absent)')} -> {after.get(name, '(absent)')}"
+        for name in sorted(before.keys() | after.keys())
+        if name not in _NOT_PART_OF_THE_RUN and before.get(name) != after.get(name)
+    ]

@@ -1,0 +1,400 @@
+"""SiCL: silhouette-driven contrastive learning (arXiv 2305.13600; `algorithm.md`).
+
+RGB and silhouette encoders learn from pseudo-labels that clustering finds in the RGB memory bank;
+the silhouette's knowledge of body shape is carried into the RGB encoder, which alone is tested.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+from flax import nnx
+
+from sicl_jax import clustering, devices, losses, memory
+from sicl_jax.data import sampler
+from sicl_jax.data.augment import AugmentConfig, augment, normalize
+from sicl_jax.errors import UsageError
+from sicl_jax.methods.base import Batch, TrainingData
+from sicl_jax.models.batch_norm import Frozen
+from sicl_jax.models.extract import in_batches
+from sicl_jax.models.resnet import ResNetConfig
+from sicl_jax.models.two_stream import TwoStreamModel
+
+# The padded number of clusters is one of these shares of the number of images, so that a run of
+# any length compiles three programs at most.
+_CLUSTER_PADDING = (1 / 16, 1 / 4, 1)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """The model's arrays: trained, never trained, and running statistics.
+
+    Attributes:
+        params: Trained weights.
+        frozen: Weights that stay as they are.
+        statistics: Running means and variances.
+    """
+
+    params: nnx.State
+    frozen: nnx.State
+    statistics: nnx.State
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class SiclState:
+    """The whole run, as a pytree.
+
+    Attributes:
+        weights: The model's arrays.
+        optimizer: Adam's moments.
+        banks: Memory banks by stream: `rgb`, and `silhouette` and `fusion` where there are masks.
+        clusters: This epoch's pseudo-labels.
+        epoch: () int32.
+        step: () int32, optimiser steps done.
+    """
+
+    weights: Weights
+    optimizer: optax.OptState
+    banks: dict[str, memory.Bank]
+    clusters: memory.Clusters
+    epoch: jax.Array
+    step: jax.Array
+
+
+def create(config: ml_collections.ConfigDict) -> "Sicl":
+    """The method for a config.
+
+    Raises:
+        UsageError: `config.compat` is neither `'paper'` nor `'released'`.
+    """
+    if config.compat not in ("paper", "released"):
+        raise UsageError(f"config.compat is {config.compat!r}: choose 'paper' or 'released'")
+    return Sicl(config)
+
+
+def make_optimizer(weight_decay: float) -> optax.GradientTransformation:
+    """Adam with the decay added to the gradient (L2, not decoupled), before the learning rate."""
+    return optax.chain(optax.add_decayed_weights(weight_decay), optax.scale_by_adam())
+
+
+class Sicl:
+    """SiCL behind the loop's interface (`methods.base.Method`)."""
+
+    def __init__(self, config: ml_collections.ConfigDict):
+        self.config = config
+        self.uses_masks = config.silhouettes
+        self._optimizer = make_optimizer(config.weight_decay)
+        self._augment = AugmentConfig(**config.augment)
+        self._graph = nnx.graphdef(nnx.eval_shape(lambda: self._build(jax.random.key(0))))
+
+    def _build(self, key: jax.Array) -> TwoStreamModel:
+        model = self.config.model
+        return TwoStreamModel(
+            ResNetConfig(model.block, tuple(model.stage_sizes), model.width, model.last_stride),
+            silhouettes=self.config.silhouettes,
+            dtype=devices.compute_dtype(model.dtype),
+            rngs=nnx.Rngs(params=key),
+        )
+
+    def initial_weights(self, key: jax.Array) -> Weights:
+        """Weights drawn anew; traceable."""
+        _, *parts = nnx.split(self._build(key), nnx.Param, Frozen, nnx.BatchStat)
+        return Weights(*parts)
+
+    def model(self, weights: Weights) -> TwoStreamModel:
+        """The module that holds these arrays."""
+        return nnx.merge(self._graph, weights.params, weights.frozen, weights.statistics)
+
+    # ---- before training -------------------------------------------------------------------
+
+    def init(self, data: TrainingData, key: jax.Array) -> SiclState:
+        """Initial weights, and banks of the features that they give (section 3)."""
+        weights = jax.jit(self.initial_weights, out_shardings=devices.replicated())(key)
+        return self.start_from(weights, data)
+
+    def start_from(self, weights: Weights, data: TrainingData) -> SiclState:
+        """The state before the first epoch for given weights; banks as in section 3."""
+        rows = {"rgb": self.embed_all(weights, data, stream="rgb")}
+        if self.uses_masks:
+            rows["silhouette"] = self.embed_all(weights, data, stream="silhouette")
+            rows["fusion"] = rows["rgb"]
+        # Before the first clustering every image is a cluster of its own.
+        clusters = devices.put_replicated(self._grouping(np.arange(len(data)), len(data)))
+        banks = {name: devices.put_rows(array) for name, array in rows.items()}
+        return SiclState(
+            weights=weights,
+            optimizer=jax.jit(self._optimizer.init, out_shardings=devices.replicated())(
+                weights.params
+            ),
+            banks={name: _regroup(array, clusters) for name, array in banks.items()},
+            clusters=clusters,
+            epoch=devices.put_replicated(np.zeros((), np.int32)),
+            step=devices.put_replicated(np.zeros((), np.int32)),
+        )
+
+    def embed_all(self, weights: Weights, data: TrainingData, *, stream: str) -> np.ndarray:
+        """(N, D) features of all training images in evaluation mode, one stream."""
+        if stream == "rgb":
+            embed, images = self._embed_rgb, data.images
+        else:
+            embed, images = self._embed_silhouettes, data.masks
+        apply = jax.jit(embed, out_shardings=devices.by_rows())
+        return in_batches(
+            lambda batch: apply(weights, batch), images, batch_size=self.config.embed_batch_size
+        )
+
+    def abstract_state(self, data: TrainingData) -> SiclState:
+        """Structure, types and shardings of the state (`methods.base.Method`)."""
+        rows, size = devices.padded_rows(len(data)), self._graph_features
+        streams = ("rgb", "silhouette", "fusion") if self.uses_masks else ("rgb",)
+        clusters = self._grouping(np.arange(len(data)), len(data))
+
+        def array(shape, sharding):
+            return jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
+
+        def whole(tree):
+            return jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=devices.replicated()),
+                tree,
+            )
+
+        weights = jax.eval_shape(self.initial_weights, jax.random.key(0))
+        scalar = jax.ShapeDtypeStruct((), jnp.int32)
+        bank = memory.Bank(
+            rows=array((rows, size), devices.by_rows()),
+            prototypes=array((*clusters.counts.shape, size), devices.replicated()),
+        )
+        return SiclState(
+            weights=whole(weights),
+            optimizer=whole(jax.eval_shape(self._optimizer.init, weights.params)),
+            banks=dict.fromkeys(streams, bank),
+            clusters=whole(clusters),
+            epoch=whole(scalar),
+            step=whole(scalar),
+        )
+
+    @property
+    def _graph_features(self) -> int:
+        model = self.config.model
+        return ResNetConfig(model.block, tuple(model.stage_sizes), model.width).num_features
+
+    # ---- before an epoch -------------------------------------------------------------------
+
+    def begin_epoch(
+        self, state: SiclState, data: TrainingData, epoch: int
+    ) -> tuple[SiclState, dict[str, Any]]:
+        """Pseudo-labels from the RGB bank, and the neighbours of each cluster (section 4)."""
+        rows = devices.fetch(state.banks["rgb"].rows)[: len(data)]
+        found = clustering.cluster(rows, **self.config.clustering)
+        num_clusters = int(found.labels.max()) + 1
+        clusters = devices.put_replicated(self._grouping(found.labels, num_clusters))
+        banks = {name: _regroup(bank.rows, clusters) for name, bank in state.banks.items()}
+        clusters = self._with_neighbors(clusters, banks, num_clusters, epoch)
+        state = dataclasses.replace(
+            state,
+            banks=banks,
+            clusters=clusters,
+            epoch=devices.put_replicated(np.asarray(epoch, np.int32)),
+        )
+        return state, {
+            "clusters": found.num_clusters,
+            "unclustered": found.num_unclustered,
+            "pseudo_identities": num_clusters,
+            "neighbors": int(clusters.num_neighbors),
+        }
+
+    def _grouping(self, labels: np.ndarray, num_clusters: int) -> memory.Clusters:
+        """Host arrays of the labels, padded, still without neighbours."""
+        size = _padded_clusters(num_clusters, len(labels))
+        table = np.zeros((size, max(self.config.neighbors.num, 1)), np.int32)
+        return memory.Clusters(
+            labels=_pad_labels(labels, size),
+            counts=np.bincount(labels, minlength=size).astype(np.float32),
+            neighbor_labels=table,
+            neighbor_similarity=np.zeros(table.shape, np.float32),
+            num_neighbors=np.zeros((), np.int32),
+        )
+
+    def _with_neighbors(
+        self,
+        clusters: memory.Clusters,
+        banks: dict[str, memory.Bank],
+        num_clusters: int,
+        epoch: int,
+    ) -> memory.Clusters:
+        """The clusters with their K_e = floor(e K / E) neighbours in the fusion bank."""
+        config = self.config
+        num_neighbors = epoch * config.neighbors.num // config.epochs
+        if not num_neighbors:
+            return clusters
+        # Without silhouettes there is no fusion bank and the RGB bank takes its place.
+        bank = banks["fusion"] if self.uses_masks else banks["rgb"]
+        prototypes = devices.fetch(bank.prototypes)[:num_clusters]
+        near, how = clustering.neighbor_clusters(prototypes, num_neighbors, config.compat)
+        table = np.zeros(clusters.neighbor_labels.shape, np.int32)
+        similarity = np.zeros(table.shape, np.float32)
+        table[: near.shape[0], : near.shape[1]] = near
+        similarity[: near.shape[0], : near.shape[1]] = how
+        return dataclasses.replace(
+            clusters,
+            neighbor_labels=devices.put(table, devices.replicated()),
+            neighbor_similarity=devices.put(similarity, devices.replicated()),
+            num_neighbors=devices.put(np.asarray(num_neighbors, np.int32), devices.replicated()),
+        )
+
+    def draw_batches(self, state: SiclState, data: TrainingData, epoch: int) -> np.ndarray:
+        """Batches of pseudo-identities, four images each (section 5)."""
+        return sampler.draw_epoch(
+            devices.fetch(state.clusters.labels)[: len(data)],
+            data.cameras,
+            steps=self.config.steps_per_epoch,
+            batch_size=self.config.batch_size,
+            num_instances=self.config.num_instances,
+            rng=np.random.default_rng((self.config.seed, epoch)),
+        )
+
+    # ---- a step ----------------------------------------------------------------------------
+
+    def train_step(
+        self, state: SiclState, batch: Batch, key: jax.Array
+    ) -> tuple[SiclState, dict[str, jax.Array]]:
+        """Augments, draws the neighbours and takes one optimiser step."""
+        rgb_key, silhouette_key, draw_key = jax.random.split(key, 3)
+        images = {"rgb": augment(rgb_key, batch.images, self._augment)}
+        if self.uses_masks:
+            images["silhouette"] = augment(silhouette_key, batch.masks, self._augment)
+        labels = state.clusters.labels[batch.indexes]
+        similarity = state.clusters.neighbor_similarity[labels]
+        draws = {
+            name: losses.draw_neighbors(stream_key, similarity)
+            for name, stream_key in zip(images, jax.random.split(draw_key), strict=False)
+        }
+        return self.optimizer_step(state, batch.indexes, images, draws)
+
+    def optimizer_step(
+        self,
+        state: SiclState,
+        indexes: jax.Array,
+        images: dict[str, jax.Array],
+        draws: dict[str, jax.Array],
+    ) -> tuple[SiclState, dict[str, jax.Array]]:
+        """One step on given, already normalised images.
+
+        Args:
+            state: The run.
+            indexes: (B,) int32.
+            images: By stream `rgb` (and `silhouette`): (B, H, W, 3) float32.
+            draws: By stream: (B, K) zeros and ones, the neighbours that take part.
+
+        Returns:
+            The state after the step, and the loss with its terms.
+        """
+
+        def objective(params):
+            weights = dataclasses.replace(state.weights, params=params)
+            features, statistics, terms = self.forward(state, weights, indexes, images, draws)
+            return sum(terms.values()), (features, statistics, terms)
+
+        params = state.weights.params
+        (loss, (features, statistics, terms)), gradients = jax.value_and_grad(
+            objective, has_aux=True
+        )(params)
+        updates, optimizer = self._optimizer.update(gradients, state.optimizer, params)
+        rate = self.learning_rate(state.epoch)
+        params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
+        banks = {
+            name: memory.update(
+                bank, state.clusters, indexes, features[name], self.config.memory.momentum
+            )
+            for name, bank in state.banks.items()
+        }
+        state = SiclState(
+            weights=Weights(params, state.weights.frozen, statistics),
+            optimizer=optimizer,
+            banks=banks,
+            clusters=state.clusters,
+            epoch=state.epoch,
+            step=state.step + 1,
+        )
+        return state, {"loss": loss, **terms, "learning_rate": rate}
+
+    def learning_rate(self, epoch: jax.Array) -> jax.Array:
+        """Base rate times gamma every `config.lr_step` epochs (section 7)."""
+        config = self.config
+        return config.learning_rate * config.lr_gamma ** (epoch // config.lr_step)
+
+    def forward(self, state, weights, indexes, images, draws):
+        """Features by bank, new running statistics and the loss terms of one batch (section 6)."""
+        model = self.model(weights)
+        features, terms = {}, {}
+        rgb = model.rgb(images["rgb"], train=True)
+        features["rgb"] = rgb.feature
+        terms |= self._contrast(state, "rgb", rgb.feature, indexes, draws)
+        if self.uses_masks:
+            silhouette = model.silhouette(images["silhouette"], train=True)
+            features["silhouette"] = silhouette.feature
+            features["fusion"] = model.fuse(rgb.feature, silhouette.feature, train=True)
+            terms |= self._contrast(state, "silhouette", silhouette.feature, indexes, draws)
+            labels = state.clusters.labels[indexes]
+            prototypes = state.banks["silhouette"].prototypes[labels]
+            terms["cross_prototype"] = losses.negative_cosine(prototypes, rgb.projection)
+            terms["cross_instance"] = losses.negative_cosine(silhouette.feature, rgb.projection)
+            terms |= self._contrast(state, "fusion", features["fusion"], indexes, {})
+        features = jax.tree.map(jax.lax.stop_gradient, features)
+        return features, nnx.state(model, nnx.BatchStat), terms
+
+    def _contrast(self, state, stream, feature, indexes, draws):
+        """Prototype loss, and neighbour loss where there are draws, of one stream."""
+        clusters, bank = state.clusters, state.banks[stream]
+        labels = clusters.labels[indexes]
+        probabilities = losses.cluster_probabilities(
+            feature, bank.prototypes, clusters.counts, self.config.memory.temperature
+        )
+        terms = {f"{stream}_prototype": losses.prototype_loss(probabilities, labels)}
+        if stream in draws and self.config.neighbors.num:
+            terms[f"{stream}_neighbor"] = losses.neighbor_loss(
+                probabilities,
+                clusters.neighbor_labels[labels],
+                clusters.neighbor_similarity[labels],
+                draws[stream],
+                clusters.num_neighbors,
+                compat=self.config.compat,
+            )
+        return terms
+
+    # ---- features --------------------------------------------------------------------------
+
+    def embed(self, state: SiclState, images: jax.Array) -> jax.Array:
+        """RGB features of uint8 images, evaluation mode: all that a test uses."""
+        return self._embed_rgb(state.weights, images)
+
+    def _embed_rgb(self, weights: Weights, images: jax.Array) -> jax.Array:
+        return self.model(weights).rgb.embed(normalize(images))
+
+    def _embed_silhouettes(self, weights: Weights, masks: jax.Array) -> jax.Array:
+        return self.model(weights).silhouette.embed(normalize(masks))
+
+
+def _padded_clusters(num_clusters: int, num_images: int) -> int:
+    sizes = (int(np.ceil(num_images * share)) for share in _CLUSTER_PADDING)
+    return next(size for size in sizes if size >= num_clusters)
+
+
+def _pad_labels(labels: np.ndarray, no_cluster: int) -> np.ndarray:
+    """Labels for padded rows too; those belong to no cluster."""
+    padded = np.full(devices.padded_rows(len(labels)), no_cluster, np.int32)
+    padded[: len(labels)] = labels
+    return padded
+
+
+@jax.jit
+def _regroup(rows: jax.Array, clusters: memory.Clusters) -> memory.Bank:
+    bank = memory.regroup(rows, clusters)
+    prototypes = jax.lax.with_sharding_constraint(bank.prototypes, devices.replicated())
+    return memory.Bank(bank.rows, prototypes)
