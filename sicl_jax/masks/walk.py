@@ -1,0 +1,216 @@
+"""A tree of images through a parser and into a tree of masks, with the device kept busy.
+
+Threads decode and warp images some batches ahead, the device parses one batch while the last one
+is fetched, and the same threads encode and write the masks.
+"""
+
+import collections
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+from PIL import Image
+
+from sicl_jax import devices
+from sicl_jax.errors import UserError
+from sicl_jax.masks import extractor
+from sicl_jax.masks.palette import mask_png
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+_BATCHES_AHEAD = 3
+
+
+class Task(NamedTuple):
+    """An image and the mask to be made of it."""
+
+    image: Path
+    mask: Path
+
+
+class Segment(Protocol):
+    """A parser for network inputs of one size."""
+
+    input_size: int
+
+    def __call__(self, inputs: UInt8[np.ndarray, "b s s 3"]) -> Float[Array, "b n n k"]:
+        """Logits of inputs in blue, green, red; may return before the device has finished."""
+
+
+class _Loaded(NamedTuple):
+    task: Task
+    network_input: UInt8[np.ndarray, "s s 3"]
+    height: int
+    width: int
+
+
+def list_tasks(input_dir: Path, output_dir: Path) -> list[Task]:
+    """Finds the images of a tree, in the order of their paths; hidden files are passed over.
+
+    Raises:
+      UserError: no images, two images whose masks would have one name, or an `output_dir` inside
+        `input_dir`, whose masks would be taken for images.
+    """
+    if not input_dir.is_dir():
+        raise UserError(f"--input {input_dir}: is not a folder; give the folder of the images")
+    if output_dir.resolve().is_relative_to(input_dir.resolve()):
+        raise UserError(f"--output {output_dir}: lies in --input; choose a folder outside it")
+    tasks: dict[Path, Task] = {}
+    for folder, subfolders, names in os.walk(input_dir, followlinks=True):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in sorted(names):
+            image = Path(folder, name)
+            if name.startswith(".") or image.suffix.lower() not in IMAGE_SUFFIXES:
+                continue
+            mask = (output_dir / image.relative_to(input_dir)).with_suffix(".png")
+            if mask in tasks:
+                raise UserError(
+                    f"{image}: its mask would have the name of {tasks[mask].image.name}'s; "
+                    "rename one of the images"
+                )
+            tasks[mask] = Task(image, mask)
+    if not tasks:
+        raise UserError(
+            f"--input {input_dir}: holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})"
+        )
+    return list(tasks.values())
+
+
+def run_tasks(
+    tasks: Sequence[Task],
+    segment: Segment,
+    *,
+    mode: str,
+    batch_size: int,
+    threads: int,
+    on_done: Callable[[int], None] = lambda _: None,
+) -> list[str]:
+    """Makes the mask of each task.
+
+    Args:
+      tasks: what to do; images may be of any sizes.
+      segment: the parser; it sees batches of one size only.
+      mode: see `palette.mask_png`.
+      batch_size: rounded up to a multiple of the number of devices.
+      threads: threads that decode and encode.
+      on_done: called with the number of masks that were written since the last call.
+
+    Returns:
+      A line on each image that cannot be read; its mask is not made.
+
+    Raises:
+      UserError: a mask cannot be written.
+    """
+    batch_size = devices.padded_rows(batch_size)
+    failures: list[str] = []
+    on_device: collections.deque[tuple[list[_Loaded], jax.Array]] = collections.deque()
+    writes: collections.deque[list[Future]] = collections.deque()
+
+    def finish_batch():
+        loaded, classes = on_device.popleft()
+        host_classes = devices.fetch(classes)
+        writes.append(
+            [
+                pool.submit(
+                    _write, item.task.mask, host_classes[i, : item.height, : item.width], mode
+                )
+                for i, item in enumerate(loaded)
+            ]
+        )
+
+    def finish_writes():
+        batch = writes.popleft()
+        for write in batch:
+            write.result()
+        on_done(len(batch))
+
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for loaded in _load_ahead(pool, tasks, segment.input_size, batch_size, failures):
+            on_device.append((loaded, _start(loaded, segment, batch_size)))
+            if len(on_device) > 1:
+                finish_batch()
+            if len(writes) > 1:
+                finish_writes()
+        while on_device:
+            finish_batch()
+        while writes:
+            finish_writes()
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return failures
+
+
+def _load_ahead(
+    pool: ThreadPoolExecutor,
+    tasks: Sequence[Task],
+    input_size: int,
+    batch_size: int,
+    failures: list[str],
+) -> Iterator[list[_Loaded]]:
+    """Batches in order, decoded by the pool some batches ahead; what cannot be read is left out."""
+    starts = iter(range(0, len(tasks), batch_size))
+    ahead: collections.deque[list[tuple[Task, Future]]] = collections.deque()
+
+    def submit():
+        for start in itertools.islice(starts, 1):
+            batch = tasks[start : start + batch_size]
+            ahead.append([(task, pool.submit(_load, task, input_size)) for task in batch])
+
+    for _ in range(_BATCHES_AHEAD):
+        submit()
+    while ahead:
+        loaded = []
+        for task, future in ahead.popleft():
+            try:
+                loaded.append(future.result())
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+                failures.append(f"{task.image} ({error or type(error).__name__})")
+        submit()
+        if loaded:
+            yield loaded
+
+
+def _load(task: Task, input_size: int) -> _Loaded:
+    with Image.open(task.image) as image:
+        pixels = np.asarray(image.convert("RGB"))[..., ::-1]
+    # An EXIF orientation is left alone: the mask must lie on the pixels as they are stored.
+    height, width = pixels.shape[:2]
+    return _Loaded(task, extractor.network_input(pixels, input_size), height, width)
+
+
+def _start(loaded: list[_Loaded], segment: Segment, batch_size: int) -> jax.Array:
+    """Starts a batch on the device: (B, H, W) classes, each image's in its upper left corner."""
+    inputs = np.zeros((batch_size, *loaded[0].network_input.shape), np.uint8)
+    for i, item in enumerate(loaded):
+        inputs[i] = item.network_input
+    logits = segment(inputs)
+    size = logits.shape[1]
+    height = extractor.padded_size(max(item.height for item in loaded))
+    width = extractor.padded_size(max(item.width for item in loaded))
+    rows = np.zeros((batch_size, height, size), np.float32)
+    columns = np.zeros((batch_size, width, size), np.float32)
+    for i, item in enumerate(loaded):
+        rows[i, : item.height], columns[i, : item.width] = extractor.way_back(
+            item.height, item.width, size, segment.input_size
+        )
+    return extractor.classes_at_image_size(
+        logits, devices.put_rows(rows), devices.put_rows(columns)
+    )
+
+
+def _write(path: Path, classes: UInt8[np.ndarray, "h w"], mode: str) -> None:
+    """Writes a mask under a temporary name that a later run overwrites, then renames it."""
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(mask_png(classes, mode))
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
