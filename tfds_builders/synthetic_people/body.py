@@ -77,7 +77,7 @@ class Body:
 
 def _hair(rng: np.random.Generator, frame: float, complexion: float) -> Hair:
     style = str(rng.choice(HAIR_STYLES, p=_HAIR_ODDS[-1 if frame < 0 else 1]))
-    volume = {"shaved": 0.01, "curly": 0.20, "tall": 0.08}.get(style, 0.05)
+    volume = {"shaved": 0.0, "curly": 0.20, "tall": 0.07}.get(style, 0.05)
     length = {"bob": 0.95, "long": 1.7, "ponytail": 1.25}.get(style, 0.5)
     black, brown = np.array([34.0, 28, 27]), np.array([120.0, 82, 52])
     return Hair(
@@ -93,18 +93,18 @@ def _gait(rng: np.random.Generator, height: float, frame: float, variation: floa
         return mean + spread * variation * rng.uniform(-1, 1)
 
     return Gait(
-        stride=vary(0.40, 0.12),
-        knee_lift=vary(0.85, 0.25),
-        arm_swing=vary(0.34, 0.22),
-        elbow=vary(0.30, 0.24),
+        stride=vary(0.34, 0.11),
+        knee_lift=vary(0.66, 0.20),
+        arm_swing=vary(0.30, 0.22),
+        elbow=vary(0.32, 0.28),
         arm_spread=vary(0.10 + 0.03 * frame, 0.07),
         toe_out=vary(0.12, 0.12),
         stance=vary(0.050, 0.018) * height,
         bounce=vary(0.010, 0.008) * height,
         twist=vary(0.12, 0.08),
-        lean=vary(0.035, 0.07),
-        stoop=max(0.0, vary(0.10, 0.16)),
-        head_forward=max(0.0, vary(0.010, 0.014)) * height,
+        lean=vary(0.035, 0.085),
+        stoop=max(0.0, vary(0.12, 0.20)),
+        head_forward=max(0.0, vary(0.010, 0.018)) * height,
     )
 
 
@@ -128,9 +128,9 @@ def sample(seed: int, identity: int, *, variation: float, complexion: float) -> 
         own = spread * variation * rng.uniform(-1, 1)
         return (mean + own + by_weight * heavy + by_frame * broad) * height
 
-    head_height = share(0.132, 0.010)
-    neck = share(0.045, 0.012, -0.004)
-    leg = share(0.500, 0.028)
+    head_height = share(0.132, 0.013)
+    neck = share(0.035, 0.009, -0.005)
+    leg = share(0.497, 0.036)
     light, dark = np.array([226.0, 182, 152]), np.array([168.0, 118, 88])
     return Body(
         height=height,
@@ -140,21 +140,21 @@ def sample(seed: int, identity: int, *, variation: float, complexion: float) -> 
         torso=height - leg - head_height - neck,
         neck=neck,
         head_height=head_height,
-        head_width=share(0.046, 0.005, 0.003),
-        shoulder_width=share(0.112, 0.010, 0.007, 0.013),
-        chest_width=share(0.090, 0.004, 0.014, 0.007),
-        chest_depth=share(0.063, 0.005, 0.016, 0.003),
-        waist_width=share(0.074, 0.005, 0.022, 0.005),
-        waist_depth=share(0.054, 0.004, 0.024),
-        hip_width=share(0.089, 0.006, 0.016, -0.006),
-        hip_depth=share(0.066, 0.007, 0.018, -0.004),
-        belly=max(0.0, share(0.004, 0.008, 0.014)),
-        upper_arm=share(0.172, 0.010),
-        forearm=share(0.150, 0.010),
-        arm_radius=share(0.026, 0.002, 0.006, 0.003),
+        head_width=share(0.047, 0.006, 0.003),
+        shoulder_width=share(0.112, 0.013, 0.009, 0.015),
+        chest_width=share(0.091, 0.005, 0.020, 0.008),
+        chest_depth=share(0.065, 0.006, 0.022, 0.003),
+        waist_width=share(0.077, 0.006, 0.030, 0.005),
+        waist_depth=share(0.058, 0.005, 0.032),
+        hip_width=share(0.090, 0.008, 0.022, -0.007),
+        hip_depth=share(0.068, 0.009, 0.024, -0.005),
+        belly=max(0.0, share(0.004, 0.010, 0.020)),
+        upper_arm=share(0.172, 0.013),
+        forearm=share(0.150, 0.013),
+        arm_radius=share(0.026, 0.003, 0.009, 0.003),
         wrist_radius=share(0.017, 0.001, 0.002, 0.002),
-        thigh_radius=share(0.047, 0.003, 0.011),
-        calf_radius=share(0.031, 0.002, 0.006),
+        thigh_radius=share(0.048, 0.004, 0.016),
+        calf_radius=share(0.031, 0.003, 0.009),
         foot=share(0.148, 0.010, 0.0, 0.006),
         skin=light + (dark - light) * rng.uniform(0, 1) * complexion,
         hair=_hair(rng, frame, complexion),

@@ -14,7 +14,7 @@ _SHIFT = 4  # OpenCV takes coordinates with this many fractional bits.
 _ARC = np.linspace(0.0, 1.0, 7)
 # Rounded bodies are drawn as nested shapes, from the dark rim to the lit middle.
 _INSET = np.array([0.0, 0.26, 0.58])
-_TONE = np.array([0.74, 0.93, 1.06])
+_TONE = np.array([0.80, 0.95, 1.05])
 
 
 def capsule_outlines(capsules: np.ndarray) -> np.ndarray:
@@ -96,7 +96,7 @@ class Canvas:
 
     def polygon(self, order: float, corners: np.ndarray, colour: np.ndarray) -> None:
         """Adds a flat shape (P, 2) that every horizontal line crosses at most twice."""
-        self._shapes.append((order, 1, corners, colour))
+        self._shapes.append((order, corners, colour))
 
     def column(self, order: float, sections: np.ndarray, colour: np.ndarray) -> None:
         """Adds a rounded, shaded column.
@@ -113,7 +113,7 @@ class Canvas:
             outline = np.concatenate(
                 [np.stack([middle - inner, y], -1), np.stack([middle + inner, y], -1)[::-1]]
             )
-            self._shapes.append((order + 1e-4 * step, 0, outline, colour * tone))
+            self._shapes.append((order + 1e-4 * step, outline, colour * tone))
 
     def _add_capsules(self) -> None:
         ends = np.array(self._capsules).reshape(-1, 1, 2, 3)
@@ -125,7 +125,7 @@ class Canvas:
         outlines = capsule_outlines(shaded.reshape(-1, 6)).reshape(len(ends), len(_INSET), -1, 2)
         for (order, colour), parts in zip(self._capsule_style, outlines, strict=True):
             for step in range(len(_INSET)):
-                self._shapes.append((order + 1e-4 * step, 0, parts[step], colour * _TONE[step]))
+                self._shapes.append((order + 1e-4 * step, parts[step], colour * _TONE[step]))
 
     def paint(self, height: int, width: int) -> np.ndarray:
         """Paints everything.
@@ -136,8 +136,14 @@ class Canvas:
         if self._capsules:
             self._add_capsules()
         picture = np.zeros((height, width, 4), np.uint8)
-        for _, _, corners, colour in sorted(self._shapes, key=lambda shape: shape[:2]):
-            fixed = np.rint(corners * (1 << _SHIFT)).astype(np.int32)
-            red, green, blue = np.clip(colour, 0, 255).tolist()
-            cv2.fillConvexPoly(picture, fixed, (red, green, blue, 255), cv2.LINE_AA, _SHIFT)
+        shapes = sorted(self._shapes, key=lambda shape: shape[0])
+        corners = np.concatenate([shape[1] for shape in shapes])
+        corners = np.rint(corners * (1 << _SHIFT)).astype(np.int32)
+        ends = np.cumsum([len(shape[1]) for shape in shapes]).tolist()
+        colours = np.full((len(shapes), 4), 255.0)
+        colours[:, :3] = np.clip([shape[2] for shape in shapes], 0, 255)
+        start = 0
+        for end, colour in zip(ends, colours.tolist(), strict=True):
+            cv2.fillConvexPoly(picture, corners[start:end], colour, cv2.LINE_AA, _SHIFT)
+            start = end
         return picture

@@ -30,13 +30,10 @@ def draw(
 
 def _box(canvas: Canvas, order: float, x, y, half_width, half_height, colour) -> None:
     """Draws a soft box around (x, y)."""
-    radius = min(half_width, half_height) * 0.98
-    if half_width >= half_height:
-        reach = np.array([half_width - radius, 0])
-    else:
-        reach = np.array([0, half_height - radius])
-    ends = np.array([(x, y) - reach, (x, y) + reach])
-    canvas.limb(order, ends, [radius, radius], colour)
+    down = np.array([-1.0, -0.82, -0.55, 0.8, 0.95, 1.0])
+    wide = np.array([0.62, 0.88, 0.96, 1.0, 0.94, 0.80])
+    sections = np.stack([np.full(6, x), y + down * half_height, wide * half_width], -1)
+    canvas.column(order, sections, colour)
 
 
 def _strap(canvas: Canvas, order: float, points: np.ndarray, width: float, colour) -> None:

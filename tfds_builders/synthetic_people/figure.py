@@ -104,7 +104,8 @@ def _arm(canvas: Canvas, body: Body, outfit: Outfit, joints: np.ndarray, side: i
     nearness = points[:, 2].mean() - joints[walk.CHEST, 2]
     order = 2.0 if nearness > -0.06 else -2.6
     scale = points[:, 3]
-    points[0, :2] += 0.2 * body.arm_radius * scale[0] * np.array([0, 1])
+    # The arm hangs below the tip of the shoulder, so that the shoulder slopes into it.
+    points[0, 1] += 1.15 * body.arm_radius * (1 + outfit.top.ease) * scale[0]
     elbow_radius = 0.55 * body.arm_radius + 0.45 * body.wrist_radius
     bare = np.array([1.12 * body.arm_radius, elbow_radius, body.wrist_radius]) * scale
     canvas.limb(order, points, bare, body.skin)

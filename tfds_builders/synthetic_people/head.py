@@ -66,9 +66,13 @@ class HeadPainter:
         behind = -0.35 if self.front > 0 else 1.45
         grow = 1 + hair.volume * 2
         if hair.style == "shaved":
-            colour = 0.45 * colour + 0.55 * self.body.skin
+            colour = 0.35 * colour + 0.65 * self.body.skin
         # The scalp: all of the head but the face, which is painted over it.
-        self._blob(1.2, 0.06 * back, -0.10, width * grow, 0.94 * grow, colour)
+        if hair.style in ("shaved", "short", "tall"):
+            self._blob(1.2, 0.10 * back, -0.24, width * grow * 0.98, 0.80 * grow, colour)
+            self._ears()
+        else:
+            self._blob(1.2, 0.08 * back, -0.16, width * grow, 0.88 * grow, colour)
         if hair.style == "tall":
             self._blob(1.2, 0.15 * self.side, -0.95, 0.75 * width, 0.35, colour)
         if hair.style == "curly":
@@ -82,6 +86,12 @@ class HeadPainter:
             self._fall(behind, 0.30 * back, -0.3, end, width * grow * (1.02 if end < 2 else 0.92))
         if hair.style == "ponytail":
             self._fall(behind, 1.02 * back * width, -0.35, 1.4 * hair.length, 0.30)
+
+    def _ears(self) -> None:
+        for left in (1, -1):
+            if -left * self.side > -0.3:
+                x = 0.98 * left * self.front * self.width / math.hypot(self.front, 1.22 * self.side)
+                self._blob(1.25, x, 0.12, 0.12, 0.20, self.body.skin * 0.94)
 
     def _fall(self, order: float, x: float, start: float, end: float, half: float) -> None:
         """Hair that hangs from `start` to `end`, behind the head by `x`."""

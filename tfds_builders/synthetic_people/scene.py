@@ -62,8 +62,8 @@ def background(seed: int, name: str, height: int, width: int, contrast: float) -
     rng = seeds.generator(seed, "background", name)
     tall, wide = int(height * 1.1), PANORAMA * width
     horizon = int(tall * rng.uniform(0.56, 0.68))
-    wall = rng.uniform(120, 205) + rng.uniform(-22, 22, 3)
-    floor = rng.uniform(90, 160) + rng.uniform(-14, 14, 3)
+    wall = rng.uniform(120, 205) + rng.uniform(-13, 13, 3)
+    floor = rng.uniform(90, 160) + rng.uniform(-10, 10, 3)
     picture = np.empty((tall, wide, 3), np.float32)
     down = np.linspace(0, 1, tall, dtype=np.float32)[:, None, None]
     picture[:] = wall * (1.08 - 0.22 * down)

@@ -78,14 +78,16 @@ def upper(body: Body, outfit: Outfit, pose: walk.Pose, view: View) -> Shell:
     hem = pelvis - (0, 0, min(top.hem, 0.12) * body.leg)
     shoulders = 0.5 * (pose.joints[walk.SHOULDER] + pose.joints[walk.SHOULDER + 1])
     belly = np.array([0, 0.6 * body.belly, 0])
+    bust = np.array([0, 0.10 * (1 - body.frame) * body.chest_depth, 0])
+    seat = np.array([0, 0.14 * body.hip_depth, 0])
     sections = [
-        (*collar, 0.42 * body.shoulder_width, 0.62 * body.chest_depth),
-        (*(0.45 * collar + 0.55 * shoulders), 0.80 * body.shoulder_width, 0.78 * body.chest_depth),
+        (*collar, 0.40 * body.shoulder_width, 0.60 * body.chest_depth),
+        (*(0.55 * collar + 0.45 * shoulders), 0.72 * body.shoulder_width, 0.76 * body.chest_depth),
         (*shoulders, 1.0 * body.shoulder_width, 0.92 * body.chest_depth * ease),
-        (*chest, body.chest_width * ease, body.chest_depth * ease),
+        (*(chest + bust), body.chest_width * ease, body.chest_depth * ease),
         (*(waist + belly), body.waist_width * ease, (body.waist_depth + body.belly) * ease),
-        (*pelvis, body.hip_width * ease, body.hip_depth * ease),
-        (*hem, body.hip_width * ease * 0.99, body.hip_depth * ease),
+        (*(pelvis - seat), body.hip_width * ease, body.hip_depth * ease),
+        (*(hem - seat), body.hip_width * ease * 0.99, body.hip_depth * ease),
     ]
     return _shell(sections, view, pose.twist, shoulders[2], pelvis[2])
 

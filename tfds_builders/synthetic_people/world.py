@@ -28,7 +28,8 @@ class World:
       query_changed_images: Test images of camera C, other clothes.
       gallery_images: Test images of camera A.
       images_per_pass: Images of one walk through the picture; then heading and place change.
-      body_variation: How far bodies, hair and ways of walking differ; 0 makes all alike.
+      body_variation: How far bodies and ways of walking differ: 0 makes all alike, 1 is what adults
+        differ by, more exaggerates.
       height_visibility: How much of a person's height remains in the crop: 0 where every crop is
         fitted to its person, 1 where the scale is the camera's.
       complexion_variation: How far skin and hair colours differ, the colours that survive a
@@ -55,8 +56,8 @@ class World:
     query_changed_images: int
     gallery_images: int
     images_per_pass: int = 6
-    body_variation: float = 1.0
-    height_visibility: float = 0.5
+    body_variation: float = 1.3
+    height_visibility: float = 0.6
     complexion_variation: float = 0.25
     garment_looseness: float = 0.8
     carry_probability: float = 0.35
