@@ -55,7 +55,7 @@ _SAFETENSORS_DTYPES = {
 _ENTRIES = ("state_dict", "model_state_dict", "model")
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
-# What the parsers raise on bytes that are not of their format; zipfile's are those of the second line.
+# What the parsers raise on bytes not of their format; zipfile's are those of the second line.
 _MALFORMED = (
     *(ValueError, safetensors.SafetensorError),
     *(EOFError, NotImplementedError, struct.error, zipfile.BadZipFile),
@@ -98,12 +98,12 @@ def load_state_dict(
 def _read(path: Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file:
         start = file.read(9)
+    if start[8:] == b"{":  # Behind the header's length, which may look like either of the others.
+        return _read_safetensors(path.read_bytes())
     if start.startswith(b"PK"):
         return _read_zip(path)
     if start.startswith(b"\x80"):
         return _read_legacy(path.read_bytes())
-    if start[8:] == b"{":
-        return _read_safetensors(path.read_bytes())
     raise ValueError("is neither a PyTorch nor a safetensors file")
 
 

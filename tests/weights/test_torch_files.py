@@ -109,6 +109,14 @@ def test_safetensors(tmp_path):
         np.testing.assert_array_equal(loaded[name], array)
 
 
+@pytest.mark.parametrize("length", [0x80, 0x180, 0x4B50])
+def test_safetensors_whose_length_looks_like_another_format(tmp_path, length):
+    header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(length)
+    data = length.to_bytes(8, "little") + header + np.float32(2).tobytes()
+    (tmp_path / "w").write_bytes(data)
+    assert load_state_dict(tmp_path / "w")["a"] == 2
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(UserError, match="nowhere.pth: cannot be read: No such file"):
         load_state_dict(tmp_path / "nowhere.pth")

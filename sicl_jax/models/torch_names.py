@@ -1,0 +1,147 @@
+"""Which of our variables is which of PyTorch's, and the way there and back.
+
+A `Names` is an ordered dict from PyTorch's name to our `nnx.Variable`. The
+loaders and exporters, one file per origin, are such dicts and a call or two.
+Layouts: convolutions are OIHW there and HWIO here, linear weights (out, in)
+there and (in, out) here.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from sicl_jax import devices
+from sicl_jax.errors import UserError
+from sicl_jax.models.batch_norm import BatchNorm
+from sicl_jax.models.resnet import ResNet
+
+Names = dict[str, nnx.Variable]
+
+_COUNTER = "num_batches_tracked"
+_LISTED = 5
+
+
+def batch_norm(prefix: str, module: BatchNorm) -> Names:
+    """Names of a batch norm's four vectors."""
+    return {
+        f"{prefix}.weight": module.scale,
+        f"{prefix}.bias": module.bias,
+        f"{prefix}.running_mean": module.mean,
+        f"{prefix}.running_var": module.var,
+    }
+
+
+def resnet(module: ResNet, *, stem: tuple[str, str], stages: Iterable[str]) -> Names:
+    """Names of a ResNet whose blocks are named as in torchvision.
+
+    Args:
+        module: The backbone.
+        stem: Names of the first convolution and its batch norm.
+        stages: Names of the stages, as many as there are.
+    """
+    names = {f"{stem[0]}.weight": module.conv1.kernel, **batch_norm(stem[1], module.bn1)}
+    for stage, blocks in zip(stages, module.layers, strict=True):
+        for index, block in enumerate(blocks):
+            names |= _block(f"{stage}.{index}", block)
+    return names
+
+
+def _block(prefix: str, block: nnx.Module) -> Names:
+    names: Names = {}
+    for i in (1, 2, 3):
+        if hasattr(block, f"conv{i}"):
+            names[f"{prefix}.conv{i}.weight"] = getattr(block, f"conv{i}").kernel
+            names |= batch_norm(f"{prefix}.bn{i}", getattr(block, f"bn{i}"))
+    if block.downsample is not None:
+        names[f"{prefix}.downsample.0.weight"] = block.downsample.conv.kernel
+        names |= batch_norm(f"{prefix}.downsample.1", block.downsample.bn)
+    return names
+
+
+def from_torch(array: np.ndarray) -> np.ndarray:
+    """Moves the axes of a weight from PyTorch's order to ours."""
+    return array.transpose({4: (2, 3, 1, 0), 2: (1, 0)}.get(array.ndim, range(array.ndim)))
+
+
+def to_torch(array: np.ndarray) -> np.ndarray:
+    """Moves the axes of a weight from our order to PyTorch's."""
+    return array.transpose({4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim, range(array.ndim)))
+
+
+def assign(
+    names: Names,
+    arrays: Mapping[str, np.ndarray],
+    source: str | os.PathLike[str],
+    *,
+    ignored: Iterable[str] = (),
+) -> None:
+    """Gives the variables the arrays of these names, all or none of them.
+
+    Args:
+        names: What is to be filled.
+        arrays: By PyTorch's names, in its layouts; floats of any width.
+        source: The file they come from, for errors.
+        ignored: Names that may be there and are not needed. Counters of batches always may.
+
+    Raises:
+        UserError: Names are missing or unknown, or shapes or number types do not fit; one line.
+    """
+    faults = [
+        *(f"lacks {name}" for name in names if name not in arrays),
+        *(
+            f"has {name}, which the model does not"
+            for name in arrays
+            if name not in names and name not in ignored and not name.endswith(f".{_COUNTER}")
+        ),
+        *_misfits(names, arrays),
+    ]
+    if faults:
+        shown = "; ".join(fault[:120] for fault in faults[:_LISTED])
+        more = f"; and {len(faults) - _LISTED} more" if len(faults) > _LISTED else ""
+        raise UserError(
+            f"{source}: does not fit the model that the config describes "
+            f"(block, stage_sizes, width): {shown}{more}"
+        )
+    for name, variable in names.items():
+        array = np.ascontiguousarray(from_torch(arrays[name]), variable.dtype)
+        variable.set_value(devices.put(array, devices.replicated()))
+
+
+def _misfits(names: Names, arrays: Mapping[str, np.ndarray]):
+    for name, variable in names.items():
+        if (array := arrays.get(name)) is None:
+            continue
+        expected = _torch_shape(variable)
+        if array.shape != expected:
+            yield f"{name} is {_times(array.shape)}, not {_times(expected)}"
+        elif not jnp.issubdtype(array.dtype, jnp.floating):
+            yield f"{name} holds {array.dtype}, not floats"
+
+
+def _torch_shape(variable: nnx.Variable) -> tuple[int, ...]:
+    return to_torch(np.broadcast_to(np.float32(0), variable.shape)).shape
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "a single number"
+
+
+def collect(names: Names, *, num_batches: int = 0) -> dict[str, np.ndarray]:
+    """The variables as PyTorch would hold them, in its order.
+
+    Args:
+        names: The variables.
+        num_batches: What the batch norms' counters say: training steps so far.
+
+    Returns:
+        Arrays by name, in PyTorch's layouts, with a counter after each batch norm's variance.
+    """
+    arrays = {}
+    for name, variable in names.items():
+        arrays[name] = np.ascontiguousarray(to_torch(devices.fetch(variable.get_value())))
+        if name.endswith(".running_var"):
+            arrays[name.replace("running_var", _COUNTER)] = np.array(num_batches, np.int64)
+    return arrays
