@@ -54,6 +54,12 @@ class Encoding:
         )
 
 
+def check_neighbor_counts(k1: int, k2: int) -> None:
+    """Raises UsageError unless both are at least 1."""
+    if k1 < 1 or k2 < 1:
+        raise UsageError(f"k1 = {k1}, k2 = {k2}: both have to be at least 1")
+
+
 def jaccard_similarity(
     features,
     k1: int = 30,
@@ -80,6 +86,7 @@ def jaccard_similarity(
         UserError: features with NaN or infinities.
         UsageError: k1 or k2 below 1, or an unknown search.
     """
+    check_neighbor_counts(k1, k2)
     features = unit_rows(features)
     neighbors = nearest_neighbors(features, k1, search=search, probes=probes)
     return similarity_graph(encode(features, neighbors, k1, k2), min_similarity)
@@ -93,12 +100,7 @@ def encode(features: np.ndarray, neighbors: Neighbors, k1: int, k2: int) -> Enco
         neighbors: lists of min(k1, N) neighbours.
         k1: see `jaccard_similarity`.
         k2: see `jaccard_similarity`.
-
-    Raises:
-        UsageError: k1 or k2 below 1.
     """
-    if k1 < 1 or k2 < 1:
-        raise UsageError(f"k1 = {k1}, k2 = {k2}: both have to be at least 1")
     sets, sizes = _reciprocal_sets(neighbors.indices, k1)
     half_sets, half_sizes = _reciprocal_sets(neighbors.indices, round(k1 / 2))
     num_rows = len(features)
@@ -185,12 +187,13 @@ def similarity_graph(encoding: Encoding, min_similarity: float = 0.0) -> sp.csr_
 
     blocks = map_blocks(overlap_block, num_rows, BLOCK_ROWS)
     starts, indices, values = _join(piece for pieces in blocks for piece in pieces)
-    upper = sp.csr_array((values, indices, starts), shape=(num_rows, num_rows))
-    lower = upper.T.tocsr()  # Transposing sorts the indices.
-    diagonal = sp.eye_array(num_rows, dtype=np.float32, format="csr")
-    graph = lower + lower.T.tocsr() + diagonal
-    graph.sort_indices()
-    return graph
+    full_starts = np.zeros(num_rows + 1, np.int64)
+    full_indices = np.empty(2 * len(indices) + num_rows, np.int32)
+    full_values = np.empty(len(full_indices), np.float32)
+    kernels.mirror(starts, indices, values, full_starts, full_indices, full_values)
+    if len(full_indices) <= np.iinfo(np.int32).max:
+        full_starts = full_starts.astype(np.int32)  # SciPy would widen the indices to match.
+    return sp.csr_array((full_values, full_indices, full_starts), shape=(num_rows, num_rows))
 
 
 def _reciprocal_sets(indices: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

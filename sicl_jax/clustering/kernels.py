@@ -239,6 +239,42 @@ def overlaps(
 
 
 @_compiled
+def mirror(starts, indices, values, full_starts, full_indices, full_values):
+    """The symmetric matrix with ones on its diagonal whose upper triangle is given, rows sorted.
+
+    Both are CSR; the upper triangle needs no order within its rows. `full_starts` comes as zeros.
+    """
+    num_rows = starts.shape[0] - 1
+    for i in range(num_rows):
+        full_starts[i + 1] += starts[i + 1] - starts[i] + 1
+        for p in range(starts[i], starts[i + 1]):
+            full_starts[indices[p] + 1] += 1
+    for i in range(num_rows):
+        full_starts[i + 1] += full_starts[i]
+    # Rows rise, so each row's part below the diagonal is written in order, and then, read by
+    # rising row in its turn, gives the part above in order.
+    filled = full_starts[:-1].copy()
+    for i in range(num_rows):
+        for p in range(starts[i], starts[i + 1]):
+            q = filled[indices[p]]
+            full_indices[q] = i
+            full_values[q] = values[p]
+            filled[indices[p]] = q + 1
+    diagonal = filled.copy()
+    for i in range(num_rows):
+        q = filled[i]
+        full_indices[q] = i
+        full_values[q] = np.float32(1)
+        filled[i] = q + 1
+    for i in range(num_rows):
+        for p in range(full_starts[i], diagonal[i]):
+            q = filled[full_indices[p]]
+            full_indices[q] = i
+            full_values[q] = full_values[p]
+            filled[full_indices[p]] = q + 1
+
+
+@_compiled
 def sums_within(
     row_starts,
     columns,

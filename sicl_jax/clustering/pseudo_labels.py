@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sicl_jax.clustering.dbscan import dbscan, give_own_clusters
-from sicl_jax.clustering.jaccard import encode, similarity_graph
+from sicl_jax.clustering.jaccard import check_neighbor_counts, encode, similarity_graph
 from sicl_jax.clustering.refinement import refine as refine_labels
 from sicl_jax.clustering.search import Search, nearest_neighbors, unit_rows
 from sicl_jax.errors import UsageError
@@ -76,6 +76,7 @@ def cluster(
         UserError: features that are no matrix, or with NaN or infinities (names the row).
         UsageError: a parameter out of its range.
     """
+    check_neighbor_counts(k1, k2)
     if not (0 < eps < 1 and 0 <= eps_gap < eps):
         raise UsageError(f"eps = {eps}, eps_gap = {eps_gap}: needs 0 <= eps_gap < eps < 1, eps > 0")
     if min_samples < 1:

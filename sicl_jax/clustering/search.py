@@ -84,8 +84,9 @@ def nearest_neighbors(
 ) -> Neighbors:
     """The `k` rows most similar to each row, itself among them and first.
 
-    Among equal similarities the smaller index comes first. Rows of zeros have no direction: they
-    find only themselves and nobody finds them.
+    Among equal similarities the smaller index comes first; where equals compete for the end of a
+    list, the exact CPU engines keep the smaller index too (faiss up to k = 99). Rows of zeros have
+    no direction: they find only themselves and nobody finds them.
 
     Args:
         features: (N, D) float32 rows of length one or zero.
