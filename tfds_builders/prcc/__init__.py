@@ -1,0 +1,1 @@
+"""PRCC: a TFDS builder package."""

@@ -1,0 +1,200 @@
+"""Checking image and mask files, and mending what other readers would misread.
+
+Files are stored as they are. Only what TensorFlow, OpenCV or PIL would decode differently is
+changed, and then losslessly, to a PNG:
+
+- an EXIF orientation becomes a rotation of the pixels;
+- CMYK, palettes, transparency and 16 bits per channel become 8-bit RGB or grey;
+- formats other than JPEG and PNG become PNG.
+"""
+
+import dataclasses
+import io
+import os
+import warnings
+
+import numpy as np
+from PIL import Image
+
+from tfds_builders.reid.features import encode_png
+
+MAX_PIXELS = 4096 * 4096
+"""A crop of one person is far smaller; more is a decompression bomb or a mistake."""
+
+MIN_SIDE = 4
+MAX_BYTES = 64 << 20
+
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
+_ORIENTATION = 0x0112
+_UPRIGHT = 1
+
+
+class BadFileError(Exception):
+    """A file that cannot be used; the message says why, without the file's name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A checked image or mask.
+
+    Attributes:
+        data: what is stored.
+        size: width and height of what is stored.
+        orientation: the EXIF orientation that was undone, 1 for none.
+        changed: whether `data` differs from the file.
+        empty: whether all pixels are 0.
+    """
+
+    data: bytes
+    size: tuple[int, int]
+    orientation: int = _UPRIGHT
+    changed: bool = False
+    empty: bool = False
+
+
+def read(path: str) -> bytes:
+    """Reads a file of at most `MAX_BYTES`.
+
+    Raises:
+        BadFileError: it cannot be read, is empty or is too large.
+    """
+    try:
+        with open(path, "rb", opener=_no_waiting) as file:  # noqa: PTH123 (needs an opener)
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise BadFileError(f"cannot be read: {error.strerror}") from error
+    if not data:
+        raise BadFileError("is empty")
+    if len(data) > MAX_BYTES:
+        raise BadFileError(f"is larger than {MAX_BYTES >> 20} MiB")
+    return data
+
+
+def check_image(data: bytes) -> Picture:
+    """Decodes an image completely.
+
+    Raises:
+        BadFileError: it is no image, is damaged, or has too many or too few pixels.
+    """
+    image = _decoded(data)
+    orientation = _orientation(image)
+    is_as_it_should_be = (
+        orientation == _UPRIGHT
+        and image.mode in ("RGB", "L")
+        and image.format in ("JPEG", "MPO", "PNG")
+        and "transparency" not in image.info
+        and not _has_16_bits(image, data)
+    )
+    if is_as_it_should_be:
+        return Picture(data, image.size)
+    if image.mode.startswith("I"):
+        image = _eight_bits(image, keep_labels=False)
+    upright = image.transpose(_TURNS[orientation]) if orientation != _UPRIGHT else image
+    if upright.mode != "L":
+        upright = upright.convert("RGB")
+    return Picture(encode_png(np.asarray(upright)), upright.size, orientation, changed=True)
+
+
+def check_mask(data: bytes, image: Picture) -> Picture:
+    """Decodes a mask completely and lays it on its image as stored.
+
+    A mask of an image with an EXIF orientation is taken to lie on the image as displayed if it
+    has that size, else, if it has the size of the undisplayed pixels, it is turned as they are.
+
+    Raises:
+        BadFileError: it is no PNG, is damaged or does not have the image's size.
+    """
+    mask = _decoded(data)
+    if mask.format != "PNG":
+        raise BadFileError(f"is a {mask.format} file; masks must be PNG, which keeps labels exact")
+    changed = "transparency" in mask.info or mask.mode not in ("1", "L", "P", "RGB")
+    if mask.mode.startswith("I"):
+        mask = _eight_bits(mask, keep_labels=True)
+    if mask.size != image.size and image.orientation != _UPRIGHT:
+        mask, changed = mask.transpose(_TURNS[image.orientation]), True
+    if mask.size != image.size:
+        (a, b), (c, d) = mask.size, image.size
+        raise BadFileError(f"is {a} x {b} pixels, but its image is {c} x {d}")
+    empty = not _without_alpha(mask).getbbox() if mask.mode != "P" else _is_zero(mask)
+    if changed:
+        data = _encoded_mask(_without_alpha(mask))
+    return Picture(data, mask.size, changed=changed, empty=empty)
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _decoded(data: bytes) -> Image.Image:
+    """Opens and decodes all pixels, after a look at how many there are."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PIL's warnings of bombs and of odd metadata.
+            image = Image.open(io.BytesIO(data), formats=_FORMATS)
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise BadFileError(f"is {width} x {height} pixels, too many for a crop of a person")
+            if min(width, height) < MIN_SIDE:
+                raise BadFileError(f"is {width} x {height} pixels, too few to show a person")
+            image.load()
+    except BadFileError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise BadFileError("has too many pixels for a crop of a person") from error
+    except Image.UnidentifiedImageError as error:
+        raise BadFileError("is not a JPEG, PNG, BMP or WebP image") from error
+    except Exception as error:  # Decoders raise OSError, SyntaxError, struct.error and others.
+        raise BadFileError(f"cannot be decoded: {' '.join(str(error).split())[:100]}") from error
+    return image
+
+
+def _orientation(image: Image.Image) -> int:
+    if not {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"} & image.info.keys():
+        return _UPRIGHT
+    try:
+        orientation = image.getexif().get(_ORIENTATION, _UPRIGHT)
+    except Exception:  # A damaged EXIF block orients nothing.
+        return _UPRIGHT
+    return orientation if orientation in _TURNS else _UPRIGHT
+
+
+def _has_16_bits(image: Image.Image, data: bytes) -> bool:
+    # PIL cuts 16-bit colours to 8 without a word; OpenCV does not. The byte is IHDR's bit depth.
+    return image.format == "PNG" and data[24] == 16
+
+
+def _eight_bits(image: Image.Image, *, keep_labels: bool) -> Image.Image:
+    """A 16-bit grey picture in 8 bits; small labels stay as they are if asked for."""
+    values = np.asarray(image).astype(np.int64)
+    if not (keep_labels and values.max() < 256):
+        values = np.where(values > 0, np.maximum(values >> 8, int(keep_labels)), 0)
+    return Image.fromarray(values.astype(np.uint8))
+
+
+def _without_alpha(mask: Image.Image) -> Image.Image:
+    if mask.mode in ("LA", "La"):
+        return mask.getchannel(0)
+    return mask if mask.mode in ("1", "L", "P", "RGB") else mask.convert("RGB")
+
+
+def _is_zero(mask: Image.Image) -> bool:
+    return not np.asarray(mask).any()
+
+
+def _encoded_mask(mask: Image.Image) -> bytes:
+    mask.info.pop("transparency", None)
+    buffer = io.BytesIO()
+    mask.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _no_waiting(path: str, flags: int) -> int:
+    # Should a pipe have taken the file's place since it was listed, do not wait for its writer.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

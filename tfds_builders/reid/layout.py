@@ -1,0 +1,188 @@
+"""How a data set lies on disk, as a table; and finding its images and labels by that table."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+
+from tfds_builders.reid.features import UNKNOWN
+from tfds_builders.reid.problems import BAD_NAME, NO_IMAGE, Problem, RawDataError
+from tfds_builders.reid.tree import Entry, Tree, is_image
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """An image of the raw data with its labels.
+
+    Attributes:
+        split: the split it goes to.
+        entry: its file.
+        identity: person, -1 unknown.
+        camera: camera, -1 unknown.
+        clothes: outfit, meaningful only beside the identity; -1 unknown.
+        tracklet: video snippet, -1 unknown.
+    """
+
+    split: str
+    entry: Entry
+    identity: int = UNKNOWN
+    camera: int = UNKNOWN
+    clothes: int = UNKNOWN
+    tracklet: int = UNKNOWN
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """A split's published size, to say when a copy is incomplete; None where none is given."""
+
+    images: int
+    identities: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """A folder of the raw data that makes up a split.
+
+    Attributes:
+        split: the split.
+        path: below the raw folder.
+        name: pattern of a whole path below the folder, without the extension. Its groups
+            `identity`, `camera` and `clothes` are the labels: numbers, or a letter (A is 0).
+        listing: file below the raw folder with a line `name,tracklet` for each image; images
+            that it does not list are left out.
+        optional: whether the folder may be absent.
+        labels: labels that hold for the whole folder.
+        published: the split's size as published.
+    """
+
+    split: str
+    path: str
+    name: str
+    listing: str | None = None
+    optional: bool = False
+    labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    published: Published | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """A data set's folders.
+
+    Attributes:
+        title: the data set's name as people write it.
+        folders: the folders; a split has one.
+        adjust: changes the labels found in a path, for labels that follow from others.
+        review: looks at all images and gives lines that warn, where a data set has more to
+            compare.
+        numbering_may_restart: whether test persons may bear the numbers of training persons
+            without being them. It is so taken only where all do.
+    """
+
+    title: str
+    folders: tuple[Folder, ...]
+    adjust: Callable[[dict[str, int]], dict[str, int]] = lambda labels: labels
+    review: Callable[[Tree, list[Found]], list[str]] = lambda tree, found: []  # noqa: ARG005
+    numbering_may_restart: bool = False
+
+    @property
+    def published(self) -> dict[str, Published]:
+        """Published sizes of splits."""
+        return {folder.split: folder.published for folder in self.folders if folder.published}
+
+    def find(self, tree: Tree) -> tuple[list[Found], list[Problem], list[str]]:
+        """Lists the images of all splits.
+
+        Returns:
+            images, problems (names that do not parse, listed images that are not there), and
+            lines that warn of what is no error.
+
+        Raises:
+            RawDataError: folders are missing or hold no image.
+        """
+        self._require_folders(tree)
+        finder = _Finder(tree, self)
+        for folder in self.folders:
+            if tree.has(folder.path):
+                finder.look_into(folder)
+        finder.warnings += self.review(tree, finder.found)
+        return finder.found, finder.problems, finder.warnings
+
+    def _require_folders(self, tree: Tree) -> None:
+        missing = [f.path for f in self.folders if not f.optional and not tree.has(f.path)]
+        if not missing:
+            return
+        message = f"{tree.root} has no folder {', '.join(missing)}"
+        inside = [
+            child
+            for child in sorted(tree.root.iterdir())
+            if child.is_dir() and all((child / folder).is_dir() for folder in missing)
+        ]
+        if inside:
+            raise RawDataError(f"{message}; did you mean {inside[0]}?")
+        raise RawDataError(f"{message}; give the folder that holds {self.title}'s files")
+
+
+class _Finder:
+    """Collects what the folders of one layout hold."""
+
+    def __init__(self, tree: Tree, layout: Layout):
+        self._tree = tree
+        self._layout = layout
+        self.found: list[Found] = []
+        self.problems: list[Problem] = []
+        self.warnings: list[str] = []
+
+    def look_into(self, folder: Folder) -> None:
+        entries = self._tree.files(folder.path)
+        images = [entry for entry in entries if is_image(entry)]
+        if not images and not folder.optional:
+            raise RawDataError(
+                f"{self._tree.root / folder.path} holds no images; is the copy complete?"
+            )
+        if len(images) < len(entries):
+            self.warnings.append(
+                f"{folder.path}: {len(entries) - len(images)} files that are no images, left alone"
+            )
+        tracklets = self._tracklets(folder, images) if folder.listing else None
+        pattern = re.compile(folder.name)
+        for entry in images:
+            below = entry.path.removeprefix(folder.path + "/")
+            if tracklets is not None and below not in tracklets:
+                continue
+            match = pattern.fullmatch(below.removesuffix(entry.path[-len(entry.suffix) :]))
+            if match is None:
+                self.problems.append(
+                    Problem(entry.path, BAD_NAME, f"name is not as {self._layout.title} has them")
+                )
+                continue
+            labels = {key: _number(text) for key, text in match.groupdict().items()}
+            labels |= folder.labels
+            if tracklets is not None:
+                labels["tracklet"] = tracklets[below]
+            self.found.append(Found(folder.split, entry, **self._layout.adjust(labels)))
+
+    def _tracklets(self, folder: Folder, images: list[Entry]) -> dict[str, int]:
+        """Reads a folder's listing: tracklet of each image."""
+        tracklets = {}
+        for number, line in enumerate(self._tree.lines(folder.listing), 1):
+            match = re.fullmatch(r"\s*([^,]{1,255}?)\s*,\s*(\d{1,9})\s*", line)
+            if match:
+                tracklets[match[1].rpartition("/")[2]] = int(match[2])
+            elif line.strip():
+                self.problems.append(
+                    Problem(folder.listing, BAD_NAME, f"line {number} is not `name,number`", "file")
+                )
+        there = {entry.path.removeprefix(folder.path + "/") for entry in images}
+        for name in sorted(tracklets.keys() - there):
+            self.problems.append(
+                Problem(f"{folder.path}/{name}", NO_IMAGE, f"{folder.listing} lists it", "file")
+            )
+        unlisted = len(there - tracklets.keys())
+        if unlisted:
+            self.warnings.append(
+                f"{folder.path}: {unlisted} images are not in {folder.listing}, left alone"
+            )
+        return tracklets
+
+
+def _number(text: str) -> int:
+    return ord(text) - ord("A") if text.isalpha() else int(text)

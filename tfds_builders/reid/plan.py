@@ -1,0 +1,193 @@
+"""Deciding what is written: all files decoded once, all problems told at once."""
+
+import collections
+import dataclasses
+from collections.abc import Callable
+
+from tfds_builders.reid import digest, problems, workers
+from tfds_builders.reid.decoding import Checked, File, check_pairs
+from tfds_builders.reid.features import UNKNOWN
+from tfds_builders.reid.layout import Found
+from tfds_builders.reid.listing import MASKS, TRAIN, Listing
+from tfds_builders.reid.problems import Problem, ProblemsFoundError, RawDataError
+
+_CHUNK = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """An example to write; labels are identity, camera, clothes and tracklet."""
+
+    name: str
+    labels: tuple[int, int, int, int]
+    image: File
+    mask: File | None
+
+    @property
+    def digest(self) -> bytes:
+        """Its contribution to the fingerprint."""
+        mask = self.mask.digest if self.mask else digest.content_digest(None)
+        return digest.example_digest(self.image.digest, mask, self.labels, self.name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What to write.
+
+    Attributes:
+        splits: the examples of each split, in order.
+        metadata: JSON values to note beside them: `fingerprint`, `split_digests`, `card`,
+            `published`, `left_out`, `listing`.
+        problems: why something is left out.
+        warnings: what is odd but no error.
+    """
+
+    splits: dict[str, list[Example]]
+    metadata: dict
+    problems: list[Problem]
+    warnings: list[str]
+
+
+def check(
+    listing: Listing,
+    *,
+    skip_bad: bool = False,
+    cores: int | None = None,
+    advance: Callable[[int], None] = lambda images: None,  # noqa: ARG005
+) -> Plan:
+    """Decodes every file and decides what is written.
+
+    Args:
+        listing: what `listing.find` found.
+        skip_bad: leave out what is bad, instead of stopping.
+        cores: number of processes; all usable cores if None.
+        advance: called with the number of images checked since its last call.
+
+    Raises:
+        ProblemsFoundError: there are problems, and `skip_bad` is not set.
+        RawDataError: nothing is left of a split.
+    """
+    noted, warnings = list(listing.problems), list(listing.warnings)
+    good = []
+    for (found, mask), checked in zip(
+        listing.pairs, _decode_all(listing, cores, advance), strict=True
+    ):
+        if checked.image_problem:
+            noted.append(Problem(found.entry.path, problems.UNREADABLE, checked.image_problem))
+            continue
+        needs_mask = found.split == TRAIN and listing.masks is not None
+        if checked.mask_problem:
+            left_out = "image" if needs_mask else "mask"
+            path = f"{MASKS}/{mask.path}"
+            noted.append(Problem(path, problems.BAD_MASK, checked.mask_problem, left_out))
+        if checked.mask or not needs_mask:
+            good.append((found, checked))
+    empty = sum(checked.empty for _, checked in good)
+    if empty:
+        warnings.append(f"{empty} masks show no person")
+    good = _with_separate_identities(good, listing, noted, warnings)
+    if noted and not skip_bad:
+        raise ProblemsFoundError(
+            f"{listing.raw}: {len(noted)} problems ({problems.summary(noted)}); mend them, or "
+            "leave these files out with --skip_bad",
+            sorted(noted),
+        )
+    splits = _examples(good)
+    for split in dict.fromkeys(found.split for found, _ in listing.pairs):
+        if split not in splits:
+            raise RawDataError(f"{listing.raw}: nothing good is left of split {split}")
+    return Plan(splits, _metadata(listing, splits, noted), sorted(noted), warnings)
+
+
+def _decode_all(listing: Listing, cores: int | None, advance: Callable[[int], None]):
+    paths = [
+        (f"{listing.raw}/{image.entry.path}", f"{listing.masks}/{mask.path}" if mask else None)
+        for image, mask in listing.pairs
+    ]
+    chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
+    with workers.parallel_map(len(paths), cores) as run:
+        for results in run(check_pairs, chunks):
+            advance(len(results))
+            yield from results
+
+
+def _with_separate_identities(
+    good: list[tuple[Found, Checked]],
+    listing: Listing,
+    noted: list[Problem],
+    warnings: list[str],
+) -> list[tuple[Found, Checked]]:
+    """Sees to it that no person is in both training and test; may add to problems, warnings."""
+    trained = {found.identity for found, _ in good if found.split == TRAIN} - {UNKNOWN}
+    tested = {found.identity for found, _ in good if _is_test(found.split)} - {UNKNOWN}
+    shared = trained & tested
+    if not shared:
+        return good
+    if shared == tested and listing.source.numbering_may_restart:
+        shift = max(trained) + 1
+        warnings.append(
+            f"all {len(tested)} test identities bear numbers of training identities too; taken "
+            f"for other persons, so {shift} was added to them"
+        )
+        return [
+            (dataclasses.replace(found, identity=found.identity + shift), checked)
+            if _is_test(found.split)
+            else (found, checked)
+            for found, checked in good
+        ]
+    kept = []
+    for found, checked in good:
+        if found.split == TRAIN and found.identity in shared:
+            detail = f"identity {found.identity} is in the test splits too"
+            noted.append(Problem(found.entry.path, problems.SHARED, detail))
+        else:
+            kept.append((found, checked))
+    return kept
+
+
+def _is_test(split: str) -> bool:
+    return "query" in split or "gallery" in split
+
+
+def _examples(good: list[tuple[Found, Checked]]) -> dict[str, list[Example]]:
+    outfits = sorted({(f.identity, f.clothes) for f, _ in good if f.clothes != UNKNOWN})
+    number = {outfit: index for index, outfit in enumerate(outfits)}
+    splits = collections.defaultdict(list)
+    for found, checked in good:
+        clothes = number.get((found.identity, found.clothes), UNKNOWN)
+        labels = (found.identity, found.camera, clothes, found.tracklet)
+        splits[found.split].append(Example(found.entry.path, labels, checked.image, checked.mask))
+    return dict(splits)
+
+
+def _metadata(listing: Listing, splits: dict[str, list[Example]], noted: list[Problem]) -> dict:
+    digests = {
+        split: digest.split_digest([example.digest for example in examples])
+        for split, examples in splits.items()
+    }
+    return {
+        "fingerprint": digest.fingerprint(digests),
+        "split_digests": digests,
+        "card": {split: card_line(examples) for split, examples in splits.items()},
+        "published": {
+            split: {k: v for k, v in dataclasses.asdict(size).items() if v is not None}
+            for split, size in listing.source.published.items()
+        },
+        "left_out": len(noted),
+        "listing": listing.digest,
+    }
+
+
+def card_line(examples: list[Example]) -> dict[str, int]:
+    """A split's counts: images, identities, cameras, outfits, masks; of known labels only."""
+    identities, cameras, outfits, _ = (
+        {label for label in labels if label != UNKNOWN}
+        for labels in zip(*(example.labels for example in examples), strict=True)
+    )
+    return {
+        "images": len(examples),
+        "identities": len(identities),
+        "cameras": len(cameras),
+        "outfits": len(outfits),
+        "masks": sum(example.mask is not None for example in examples),
+    }
