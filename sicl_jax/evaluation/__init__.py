@@ -4,6 +4,7 @@ results = evaluate_dataset("prcc", {"query_changed": FeatureSet(...), "gallery":
 results[primary_protocol("prcc")].rank1
 """
 
+from sicl_jax.evaluation.bootstrap import with_intervals
 from sicl_jax.evaluation.evaluate import clothes_changing_identities, evaluate_dataset
 from sicl_jax.evaluation.features import UNKNOWN, FeatureSet
 from sicl_jax.evaluation.metrics import METRICS, Result
@@ -13,11 +14,13 @@ from sicl_jax.evaluation.protocols import (
     required_splits,
     selection_protocol,
 )
+from sicl_jax.evaluation.reranking import Reranking
 
 __all__ = [
     "METRICS",
     "UNKNOWN",
     "FeatureSet",
+    "Reranking",
     "Result",
     "clothes_changing_identities",
     "evaluate_dataset",
@@ -25,4 +28,5 @@ __all__ = [
     "protocols",
     "required_splits",
     "selection_protocol",
+    "with_intervals",
 ]

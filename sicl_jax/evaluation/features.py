@@ -70,16 +70,16 @@ class FeatureSet:
         return np.ascontiguousarray(values, dtype=np.int32)
 
     def _check_finite(self):
-        # The sum of squares is what distances are made of, so its overflow counts too; and no
-        # second array of the features' size is needed.
+        # Distances reach four times the largest squared length, so the overflow of that counts
+        # too; and no second array of the features' size is needed.
         with np.errstate(over="ignore", invalid="ignore"):
-            squares = np.einsum("nd,nd->n", self.features, self.features)
+            squares = 4 * np.einsum("nd,nd->n", self.features, self.features)
         bad = np.flatnonzero(~np.isfinite(squares))
         if bad.size:
             row = int(bad[0])
             name = f" ({self.names[row]})" if self.names is not None else ""
             raise UserError(
-                f"features of row {row}{name} are not finite ({bad.size} such rows); "
+                f"features of row {row}{name} are NaN, infinite or huge ({bad.size} such rows); "
                 "the model has diverged or its weights are damaged"
             )
 

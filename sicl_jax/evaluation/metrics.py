@@ -31,6 +31,7 @@ class Result:
         draws: number of galleries drawn, over which the figures are means; 1 if none was drawn.
         std: standard deviation over the draws (of the draws themselves, not of their mean) of
             each figure, or None if none was drawn.
+        interval: the bootstrap's lower and upper bound of each figure, or None if not asked for.
         rankings: what each query came to, for each draw.
     """
 
@@ -41,6 +42,7 @@ class Result:
     skipped: int
     draws: int = 1
     std: Mapping[str, float] | None = None
+    interval: Mapping[str, tuple[float, float]] | None = None
     rankings: tuple[Ranking, ...] = dataclasses.field(default=(), repr=False, compare=False)
 
     @property
@@ -68,10 +70,12 @@ class Result:
         return {name: getattr(self, name) for name in METRICS}
 
     def as_dict(self) -> dict:
-        """Plain numbers for JSON: figures, counts, and `std` where galleries were drawn."""
+        """Plain numbers for JSON: figures, counts, and `draws`, `std`, `interval` where made."""
         values = {**self.figures(), "queries": self.queries, "skipped": self.skipped}
         if self.std is not None:
             values |= {"draws": self.draws, "std": dict(self.std)}
+        if self.interval is not None:
+            values["interval"] = {name: list(bounds) for name, bounds in self.interval.items()}
         return values
 
 
@@ -83,6 +87,8 @@ def summarize(ranking: Ranking) -> Result:
     """
     counted = ranking.first_match > 0
     queries = int(counted.sum())
+    if not len(counted):
+        raise UserError("there are no queries; check the split and its cameras and identities")
     if queries == 0:
         raise UserError(
             f"all {len(counted)} queries were skipped, as none has a true match left in the "
@@ -117,14 +123,6 @@ def average(results: Sequence[Result]) -> Result:
 def trim(results: Sequence[Result]) -> list[Result]:
     """The results less the best and the worst one, by rank-1 and then mAP.
 
-    Whole draws are dropped, so that all figures are of the same galleries.
-
-    Raises:
-        UserError: fewer than three results.
+    Whole draws are dropped, so that all figures are of the same galleries. Needs three or more.
     """
-    if len(results) < 3:
-        raise UserError(
-            f"{len(results)} draws leave nothing when the best and the worst are dropped; "
-            "ask for 3 or more"
-        )
     return sorted(results, key=lambda result: (result.rank1, result.mAP))[1:-1]

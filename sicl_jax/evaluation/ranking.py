@@ -2,8 +2,8 @@
 
 All that CMC, mAP and mINP need of a ranking are the places of the true matches. For a query, its
 same-identity gallery images are sorted (some tens to hundreds), then one pass over the gallery
-counts, by binary search among them, how many images precede each. That is O(G log m) for m
-same-identity images, reads each distance once, and holds no G-sized array beside the distances.
+counts how many images precede each (`places.py`). That reads each distance once and holds no
+G-sized array beside the block of distances.
 
 What a protocol drops are same-identity images only, so the counts of *other* identities do not
 depend on it: they are made once and serve any number of rules.
@@ -14,15 +14,16 @@ is a function of the distances and the gallery's order alone.
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Self
 
-import numba
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 
 from sicl_jax.evaluation.distances import BLOCK_BYTES, DistanceRows, euclidean_rows, row_ranges
 from sicl_jax.evaluation.features import UNKNOWN, FeatureSet
+from sicl_jax.evaluation.places import place_members
 from sicl_jax.evaluation.rules import Pairs, Rule
 
 ROWS_PER_TASK = 16
@@ -42,6 +43,17 @@ class Ranking:
     first_match: Int64[np.ndarray, "Q"]
     average_precision: Float64[np.ndarray, "Q"]
     inverse_penalty: Float64[np.ndarray, "Q"]
+
+    @classmethod
+    def skipped(cls, queries: int) -> Self:
+        """A ranking in which every query is skipped."""
+        return cls(np.zeros(queries, np.int64), np.zeros(queries), np.zeros(queries))
+
+    def fill(self, start: int, part: Self):
+        """Write the rankings of some queries, from query `start` on."""
+        for field in dataclasses.fields(self):
+            values = getattr(part, field.name)
+            getattr(self, field.name)[start : start + len(values)] = values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +78,7 @@ def rank(
     *,
     distances: DistanceRows | None = None,
     block_bytes: int = BLOCK_BYTES,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Ranking]:
     """Rank the gallery for every query, under each rule.
 
@@ -76,6 +89,7 @@ def rank(
         distances: distances of a range of queries to the gallery; squared Euclidean ones of the
             features if None.
         block_bytes: memory of one block of distances; bounds the memory of the whole.
+        advance: told the number of queries done, block by block.
 
     Returns:
         The ranking under each rule.
@@ -83,15 +97,17 @@ def rank(
     if distances is None:
         distances = euclidean_rows(query.features, gallery.features)
     members = _members(query, gallery)
-    blocks: dict[str, list[Ranking]] = {name: [] for name in rules}
+    rankings = {name: Ranking.skipped(len(query)) for name in rules}
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         for start, stop in row_ranges(len(query), len(gallery), block_bytes):
             counts = members.counts[start:stop]
-            rows, nearer = _places(pool, distances(start, stop), members, start)
+            block = np.ascontiguousarray(distances(start, stop), np.float32)
+            rows, nearer = _places(pool, block, members, start)
             pairs = Pairs(query, gallery, np.repeat(np.arange(start, stop), counts), rows)
             for name, rule in rules.items():
-                blocks[name].append(_apply(rule, pairs, nearer, counts))
-    return {name: _join(parts) for name, parts in blocks.items()}
+                rankings[name].fill(start, _apply(rule, pairs, nearer, counts))
+            advance(stop - start)
+    return rankings
 
 
 def _members(query: FeatureSet, gallery: FeatureSet) -> _Members:
@@ -118,7 +134,7 @@ def _places(
     nearer = np.empty(offsets[-1], np.int32)
     tasks = [
         pool.submit(
-            _place_rows,
+            place_members,
             block[first : first + ROWS_PER_TASK],
             members.order,
             members.starts[start + first : start + first + ROWS_PER_TASK],
@@ -131,46 +147,6 @@ def _places(
     for task in tasks:
         task.result()
     return rows, nearer
-
-
-@numba.njit(nogil=True, cache=True)
-def _place_rows(block, order, starts, offsets, rows, nearer):  # pragma: no cover - compiled
-    """Fill `rows` and `nearer` for some queries; see `_places`."""
-    for q in range(block.shape[0]):
-        low = offsets[q]
-        count = offsets[q + 1] - low
-        if count == 0:
-            continue
-        distances = block[q]
-        members = order[starts[q] : starts[q] + count]
-        # Members are in ascending order, so a stable sort leaves ties in the gallery's order.
-        by_distance = np.argsort(distances[members], kind="mergesort")
-        members = members[by_distance]
-        keys = distances[members]
-        # One bin for each member: images that precede it but not the member before it.
-        bins = np.zeros(count + 1, np.int32)
-        for g in range(distances.shape[0]):
-            bins[_members_up_to(keys, members, distances[g], g)] += 1
-        total = 0
-        for i in range(count):
-            total += bins[i]
-            rows[low + i] = members[i]
-            nearer[low + i] = total - i  # Of those that precede it, i are of its identity.
-
-
-@numba.njit(nogil=True, cache=True, inline="always")
-def _members_up_to(keys, members, distance, g):  # pragma: no cover - compiled
-    """How many members stand at or before gallery image `g`, which is at `distance`."""
-    low = 0
-    size = keys.shape[0]
-    while size > 0:
-        half = size >> 1
-        middle = low + half
-        key = keys[middle]
-        before = (key < distance) | ((key == distance) & (members[middle] <= g))
-        low = middle + 1 if before else low
-        size = size - half - 1 if before else half
-    return low
 
 
 def _apply(
@@ -190,8 +166,3 @@ def _apply(
     is_last = nth == matches[query]
     last[query[is_last]] = ranks[is_last]
     return Ranking(first, precision_sum / np.maximum(matches, 1), matches / last)
-
-
-def _join(parts: list[Ranking]) -> Ranking:
-    fields = [field.name for field in dataclasses.fields(Ranking)]
-    return Ranking(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))

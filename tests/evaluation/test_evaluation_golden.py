@@ -6,6 +6,7 @@ import pytest
 from sicl_jax.evaluation import distances, evaluate_dataset, rules
 from sicl_jax.evaluation.metrics import summarize
 from sicl_jax.evaluation.ranking import rank
+from sicl_jax.evaluation.reranking import reranked_rows
 
 RULES = {
     "sicl": rules.RELEASED,
@@ -27,17 +28,25 @@ def test_distances(arrays, query, gallery):
 @pytest.mark.parametrize("block_bytes", [1, 7 * 400 * 4, 2**26])
 def test_rankings(arrays, query, gallery, name, block_bytes):
     ranking = rank(query, gallery, {name: RULES[name]}, block_bytes=block_bytes)[name]
+    first = ranking.first_match[ranking.first_match > 0]
+    for k, expected in enumerate(arrays[f"{name}_cmc"], start=1):
+        assert np.mean(first <= k) == pytest.approx(expected, abs=1e-6)
     result = summarize(ranking)
-    expected = arrays[f"{name}_cmc"][:50]
-    np.testing.assert_allclose(result.cmc[: len(expected)], expected, atol=1e-6)
+    np.testing.assert_allclose(result.cmc, arrays[f"{name}_cmc"][:50], atol=1e-6)
     assert result.mAP == pytest.approx(float(arrays[f"{name}_map"]), abs=1e-9)
+
+
+def test_one_pass_serves_all_rules(query, gallery):
+    together = rank(query, gallery, RULES)
+    for name, rule in RULES.items():
+        alone = rank(query, gallery, {name: rule})[name]
+        np.testing.assert_array_equal(together[name].average_precision, alone.average_precision)
 
 
 def test_skipped_queries_are_counted(query, gallery):
     """In the golden file one query has no match in its own clothes in another camera."""
-    ranking = rank(query, gallery, {"same": rules.SAME_CLOTHES_ONLY})["same"]
-    assert summarize(ranking).skipped == 1
-    assert summarize(ranking).queries == 59
+    result = summarize(rank(query, gallery, {"same": rules.SAME_CLOTHES_ONLY})["same"])
+    assert (result.queries, result.skipped) == (59, 1)
 
 
 def test_protocols_of_a_data_set(arrays, query, gallery):
@@ -49,3 +58,10 @@ def test_protocols_of_a_data_set(arrays, query, gallery):
     }.items():
         assert results[protocol].rank1 == pytest.approx(float(arrays[f"{name}_cmc"][0]))
         assert results[protocol].mAP == pytest.approx(float(arrays[f"{name}_map"]))
+
+
+@pytest.mark.parametrize("height", [60, 7])
+def test_reranked_distances(arrays, query, gallery, height):
+    rows = reranked_rows(query.features, gallery.features)
+    blocks = [rows(start, min(start + height, 60)) for start in range(0, 60, height)]
+    np.testing.assert_allclose(np.concatenate(blocks), arrays["reranked_distance"], atol=2e-6)
