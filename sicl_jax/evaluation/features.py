@@ -15,7 +15,7 @@ UNKNOWN = -1
 LABELS = ("identities", "cameras", "clothes", "tracklets")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class FeatureSet:
     """One row of features and labels for each image of a split.
 

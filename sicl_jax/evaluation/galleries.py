@@ -12,7 +12,7 @@ from sicl_jax.evaluation.rules import NOTHING, Pairs, Rule
 NONE = -1
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class RankedGalleries:
     """The first images of the ranked gallery of some queries.
 

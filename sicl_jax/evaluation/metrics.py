@@ -18,7 +18,7 @@ REPORTED_RANKS = (1, 5, 10, 20)
 METRICS = (*(f"rank{k}" for k in REPORTED_RANKS), "mAP", "mINP")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Result:
     """The figures of one protocol.
 
@@ -43,7 +43,7 @@ class Result:
     draws: int = 1
     std: Mapping[str, float] | None = None
     interval: Mapping[str, tuple[float, float]] | None = None
-    rankings: tuple[Ranking, ...] = dataclasses.field(default=(), repr=False, compare=False)
+    rankings: tuple[Ranking, ...] = dataclasses.field(default=(), repr=False)
 
     @property
     def rank1(self) -> float:

@@ -29,7 +29,7 @@ from sicl_jax.evaluation.rules import Pairs, Rule
 ROWS_PER_TASK = 16
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Ranking:
     """What each query's ranked gallery comes to. A skipped query has zeros everywhere.
 
@@ -56,7 +56,7 @@ class Ranking:
             getattr(self, field.name)[start : start + len(values)] = values
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class _Members:
     """Same-identity gallery rows of each query, in compressed rows.
 

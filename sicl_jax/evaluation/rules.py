@@ -18,7 +18,7 @@ from jaxtyping import Bool, Int
 from sicl_jax.evaluation.features import UNKNOWN, FeatureSet
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Pairs:
     """Pairs of a query and a gallery image of the same identity.
 

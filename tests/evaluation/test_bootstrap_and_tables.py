@@ -1,0 +1,142 @@
+"""Confidence intervals, tables and ranked galleries."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+import rich.console
+
+from sicl_jax.evaluation import METRICS, FeatureSet, evaluate_dataset, rules, with_intervals
+from sicl_jax.evaluation.distances import squared_euclidean
+from sicl_jax.evaluation.galleries import ranked_galleries
+from sicl_jax.evaluation.metrics import average, summarize
+from sicl_jax.evaluation.ranking import Ranking
+from sicl_jax.evaluation.tables import csv_text, json_text, latex_text, text_table
+
+
+def found_at(ranks):
+    """Results of queries with one true match each, at these ranks; 0 for skipped ones."""
+    ranks = np.asarray(ranks)
+    precision = np.divide(1, ranks, out=np.zeros(len(ranks)), where=ranks > 0)
+    return summarize(Ranking(ranks, precision, precision))
+
+
+def test_interval_of_a_share():
+    """Half of 400 queries hit: the bootstrap's share is binomial, of deviation 0.025."""
+    result = with_intervals(found_at([1, 30] * 200 + [0] * 50), 4000, seed=1)
+    low, high = result.interval["rank1"]
+    assert low == pytest.approx(0.5 - 1.96 * 0.025, abs=0.005)
+    assert high == pytest.approx(0.5 + 1.96 * 0.025, abs=0.005)
+    low, high = with_intervals(result, 4000, level=0.5).interval["rank1"]
+    assert high - low == pytest.approx(2 * 0.674 * 0.025, abs=0.006)
+
+
+def test_interval_of_what_never_varies():
+    result = with_intervals(found_at([1] * 30), 50)
+    assert set(result.interval.values()) == {(1.0, 1.0)}
+
+
+def test_interval_is_decided_by_the_seed():
+    result = found_at(np.arange(1, 40))
+    intervals = [with_intervals(result, 100, seed=seed).interval for seed in (0, 0, 1)]
+    assert intervals[0] == intervals[1] != intervals[2]
+
+
+def test_interval_over_draws_resamples_queries_not_draws():
+    """Two draws in which each query is found once: its mean over them never varies."""
+    draws = [found_at([1, 2, 1, 2]), found_at([2, 1, 2, 1])]
+    result = with_intervals(average(draws), 100)
+    assert result.interval["mAP"] == (0.75, 0.75)
+    assert result.rank1 == 0.5 and result.std["rank1"] == 0
+
+
+def some_results():
+    rng = np.random.default_rng(0)
+
+    def images(count):
+        identities = rng.integers(4, size=count)
+        labels = (rng.integers(3, size=count) for _ in range(3))
+        return FeatureSet(rng.normal(size=(count, 4)), identities, *labels)
+
+    splits = {"query_changed": images(9), "query_same": images(9), "gallery": images(30)}
+    return evaluate_dataset("prcc", splits, bootstrap=20)
+
+
+def test_json():
+    results = some_results()
+    read = json.loads(json_text(results, dataset="prcc", step=3))
+    assert (read["dataset"], read["step"]) == ("prcc", 3)
+    assert list(read["protocols"]) == list(results)
+    for name, result in results.items():
+        assert read["protocols"][name] == result.as_dict()
+    drawn = read["protocols"]["cloth_changing/single_shot"]
+    assert drawn["draws"] == 10 and drawn["std"].keys() == set(METRICS)
+    assert len(drawn["interval"]["mAP"]) == 2
+
+
+def test_csv():
+    results = some_results()
+    lines = list(csv.DictReader(io.StringIO(csv_text(results))))
+    assert [line["protocol"] for line in lines] == list(results)
+    for line, result in zip(lines, results.values(), strict=True):
+        for metric, value in result.figures().items():
+            assert float(line[metric]) == value
+            assert float(line[f"{metric}_low"]) == result.interval[metric][0]
+            deviation = "" if result.std is None else str(result.std[metric])
+            assert line[f"{metric}_std"] == deviation
+        assert int(line["queries"]) == result.queries
+
+
+def test_text_and_latex_show_the_same_percent():
+    results = {"cloth_changing": found_at([1, 1, 2, 50]), "same_clothes": found_at([1, 0])}
+    console = rich.console.Console(width=200, file=io.StringIO())
+    console.print(text_table(results, "a title"))
+    text = console.file.getvalue()
+    assert "a title" in text
+    (line,) = [line for line in text.splitlines() if "cloth_changing" in line]
+    assert [cell.strip() for cell in line.strip("│").split("│")] == [
+        *("cloth_changing", "50.0", "75.0", "75.0", "75.0", "63.0", "63.0", "4", "0")
+    ]
+    (line,) = [line for line in text.splitlines() if "same_clothes" in line]
+    assert line.strip("│").split("│")[-1].strip() == "1"
+    latex = latex_text(results)
+    assert r"cloth\_changing & 50.0 & 75.0 & 75.0 & 75.0 & 63.0 & 63.0 \\" in latex
+    assert latex.count(r"\\") == 3
+
+
+def test_deviations_and_intervals_are_shown():
+    console = rich.console.Console(width=300, file=io.StringIO())
+    results = {"drawn": with_intervals(average([found_at([1, 2]), found_at([2, 2])]), 20)}
+    console.print(text_table(results))
+    assert "25.0 ± 25.0 [0.0, 50.0]" in console.file.getvalue()
+    assert r"25.0\,$\pm$\,25.0 {\scriptsize[0.0, 50.0]}" in latex_text(results)
+
+
+def test_ranked_galleries():
+    rng = np.random.default_rng(0)
+    query, gallery = (
+        FeatureSet(
+            rng.integers(-2, 3, size=(count, 2)),
+            rng.integers(-1, 3, size=count),
+            *(rng.integers(-1, 2, size=count) for _ in range(3)),
+        )
+        for count in (6, 12)
+    )
+    distances = squared_euclidean(query.features, gallery.features)
+    found = ranked_galleries(query, gallery, np.array([4, 1]), rule=rules.STANDARD, top=15)
+    for place, q in enumerate([4, 1]):
+        known = query.identities[q] != -1
+        same = (gallery.identities == query.identities[q]) & known
+        dropped = same & (gallery.cameras == query.cameras[q]) & (query.cameras[q] != -1)
+        order = [g for g in np.argsort(distances[q], kind="stable") if not dropped[g]]
+        count = len(order)
+        assert found.rows[place, :count].tolist() == order
+        assert (found.rows[place, count:] == -1).all()
+        assert not found.matches[place, count:].any()
+        assert np.isinf(found.distances[place, count:]).all()
+        np.testing.assert_array_equal(found.distances[place, :count], distances[q][order])
+        np.testing.assert_array_equal(found.matches[place, :count], same[order])
+        clothes = same & (gallery.clothes == query.clothes[q]) & (query.clothes[q] != -1)
+        np.testing.assert_array_equal(found.same_clothes[place, :count], clothes[order])

@@ -1,0 +1,312 @@
+"""Each data set's protocols: who is compared with whom, and what is an error."""
+
+import json
+
+import numpy as np
+import pytest
+
+from sicl_jax.cli.console import progress
+from sicl_jax.errors import UsageError, UserError
+from sicl_jax.evaluation import (
+    METRICS,
+    FeatureSet,
+    Reranking,
+    clothes_changing_identities,
+    evaluate_dataset,
+    primary_protocol,
+    protocols,
+    required_splits,
+    rules,
+    selection_protocol,
+)
+from sicl_jax.evaluation.metrics import summarize
+from sicl_jax.evaluation.ranking import rank
+
+PRCC = {"query_changed", "query_same", "gallery"}
+
+
+def images(rng, count, *, identities=8, cameras=(1, 2, 3, 4), outfits=3):
+    identity = rng.integers(identities, size=count)
+    features = rng.normal(size=(count, 8)) + 0.5 * np.eye(8)[identity % 8]
+    return FeatureSet(
+        features,
+        identity,
+        rng.choice(cameras, size=count),
+        outfits * identity + rng.integers(outfits, size=count),
+        rng.integers(6, size=count),
+    )
+
+
+def splits(dataset, seed=0):
+    rng = np.random.default_rng(seed)
+    return {name: images(rng, 60) for name in required_splits(dataset)}
+
+
+def relabel(features, **labels):
+    fields = ("identities", "cameras", "clothes", "tracklets")
+    return FeatureSet(features.features, **{f: labels.get(f, getattr(features, f)) for f in fields})
+
+
+def figures(query, gallery, rule):
+    return summarize(rank(query, gallery, {"": rule})[""]).figures()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "needed", "primary"),
+    [
+        ("prcc", PRCC, "cloth_changing/single_shot"),
+        ("synthetic_people/demo", PRCC, "cloth_changing/single_shot"),
+        ("ltcc", {"query", "gallery"}, "cloth_changing"),
+        ("vc_clothes", {"query", "gallery"}, "cloth_changing"),
+        ("celeb_reid", {"query", "gallery"}, "standard"),
+        ("celeb_reid_light", {"query", "gallery"}, "standard"),
+        ("deepchange", {"query", "gallery", "val_query", "val_gallery"}, "standard"),
+        ("person_folder", {"query", "gallery"}, "cloth_changing"),
+    ],
+)
+def test_every_data_set(dataset, needed, primary):
+    assert set(required_splits(dataset)) == needed
+    assert primary_protocol(dataset) == primary
+    results = evaluate_dataset(dataset, splits(dataset))
+    assert list(results) == [protocol.name for protocol in protocols(dataset)]
+    assert next(iter(results)) == primary
+    for result in results.values():
+        assert set(METRICS) <= json.loads(json.dumps(result.as_dict())).keys()
+        assert 0 < result.mINP <= result.mAP <= 1
+        assert result.queries + result.skipped <= 60
+
+
+def test_prcc_draws_one_image_of_each_person():
+    given = splits("prcc")
+    result = evaluate_dataset("prcc", given, seed=3)["cloth_changing/single_shot"]
+    gallery = given["gallery"]
+    drawn = []
+    for draw in range(10):
+        chosen = np.random.default_rng([3, draw])
+        of_each = [np.flatnonzero(gallery.identities == person) for person in range(8)]
+        picks = chosen.integers([len(rows) for rows in of_each])
+        rows = np.sort([rows[pick] for rows, pick in zip(of_each, picks, strict=True)])
+        drawn.append(figures(given["query_changed"], gallery.take(rows), rules.NOTHING))
+    for metric in METRICS:
+        values = [figure[metric] for figure in drawn]
+        assert getattr(result, metric) == pytest.approx(np.mean(values))
+        assert result.std[metric] == pytest.approx(np.std(values))
+    kept = sorted(drawn, key=lambda figure: (figure["rank1"], figure["mAP"]))[1:-1]
+    trimmed = evaluate_dataset("prcc", given, seed=3)["cloth_changing/single_shot_trimmed"]
+    assert trimmed.draws == 8
+    assert trimmed.mAP == pytest.approx(np.mean([figure["mAP"] for figure in kept]))
+    assert trimmed.rank1 == pytest.approx(np.mean([figure["rank1"] for figure in kept]))
+
+
+def test_prcc_draws_are_decided_by_the_seed():
+    given = splits("prcc")
+    name = "cloth_changing/single_shot"
+    first, again, other = (evaluate_dataset("prcc", given, seed=seed)[name] for seed in (0, 0, 1))
+    assert first.mAP == again.mAP != other.mAP
+
+
+def test_prcc_compares_the_right_splits():
+    given = splits("prcc")
+    results = evaluate_dataset("prcc", given)
+    for side, query in (("cloth_changing", "query_changed"), ("same_clothes", "query_same")):
+        expected = figures(given[query], given["gallery"], rules.NOTHING)
+        assert results[f"{side}/all"].figures() == pytest.approx(expected)
+
+
+def test_single_shot_of_one_image_each_is_all_of_it():
+    given = splits("prcc")
+    gallery = given["gallery"]
+    rows = [int(np.flatnonzero(gallery.identities == person)[0]) for person in range(8)]
+    results = evaluate_dataset("prcc", given | {"gallery": gallery.take(np.array(rows))})
+    drawn, whole = results["same_clothes/single_shot"], results["same_clothes/all"]
+    assert drawn.figures() == pytest.approx(whole.figures())
+    assert max(drawn.std.values()) < 1e-12
+
+
+def test_vc_clothes_takes_two_cameras():
+    given = splits("vc_clothes")
+    results = evaluate_dataset("vc_clothes", given)
+    for name, cameras in (("cloth_changing", (3, 4)), ("same_clothes", (2, 3))):
+        query, gallery = (
+            side.take(np.isin(side.cameras, cameras)) for side in (given["query"], given["gallery"])
+        )
+        expected = figures(query, gallery, rules.STANDARD)
+        assert results[name].figures() == pytest.approx(expected)
+
+
+def test_ltcc_restricted_to_who_changes_clothes():
+    given = splits("ltcc")
+    # Persons 0 to 4 wear one outfit each; the others change.
+    given = {
+        name: relabel(side, clothes=np.where(side.identities < 5, side.identities, side.clothes))
+        for name, side in given.items()
+    }
+    changing = clothes_changing_identities(given.values())
+    assert changing == [5, 6, 7]
+    name = "cloth_changing/changing_identities"
+    results = evaluate_dataset("ltcc", given)
+    query, gallery = (
+        side.take(side.identities >= 5) for side in (given["query"], given["gallery"])
+    )
+    expected = figures(query, gallery, rules.CLOTH_CHANGING)
+    assert results[name].figures() == pytest.approx(expected)
+    assert results["cloth_changing"].mAP < results[name].mAP  # More distractors.
+    listed = evaluate_dataset("ltcc", given, changing_identities=[5, 6])[name]
+    assert listed.queries < results[name].queries
+
+
+def test_the_released_rule_is_beside_the_standard_one():
+    results = evaluate_dataset("ltcc", splits("ltcc"))
+    assert results["standard/released"].mAP < results["standard"].mAP
+    released = results["standard/released"].figures()
+    assert released == pytest.approx(results["cloth_changing"].figures())
+
+
+def test_deepchange_drops_tracklets_not_cameras():
+    given = splits("deepchange")
+    results = evaluate_dataset("deepchange", given)
+    expected = figures(given["val_query"], given["val_gallery"], rules.SAME_TRACKLET)
+    assert results["validation"].figures() == pytest.approx(expected)
+    one_camera = {name: relabel(side, cameras=np.ones(60, int)) for name, side in given.items()}
+    assert evaluate_dataset("deepchange", one_camera)["standard"].mAP == results["standard"].mAP
+
+
+def test_splits_that_are_not_there_are_left_out():
+    given = splits("deepchange")
+    validation = {name: side for name, side in given.items() if name.startswith("val")}
+    results = evaluate_dataset("deepchange", validation)
+    assert list(results) == ["validation"]
+    assert selection_protocol("deepchange") == "validation"
+    assert primary_protocol("deepchange", results) == "validation"
+    test = evaluate_dataset("deepchange", given, only=["standard"])
+    assert selection_protocol("deepchange", test) == "standard"
+
+
+def test_selection_is_by_the_primary_protocol_elsewhere():
+    assert selection_protocol("synthetic_people/tiny") == "cloth_changing/single_shot"
+
+
+def test_a_folder_without_clothes_has_the_standard_test_alone():
+    unknown = np.full(60, -1)
+    given = {
+        name: relabel(side, clothes=unknown, cameras=unknown)
+        for name, side in splits("person_folder").items()
+    }
+    results = evaluate_dataset("person_folder", given)
+    assert list(results) == ["standard"]
+    expected = figures(given["query"], given["gallery"], rules.NOTHING)
+    assert results["standard"].figures() == pytest.approx(expected)
+    assert primary_protocol("person_folder", results) == "standard"
+
+
+def test_a_folder_in_which_nobody_changes():
+    given = {
+        name: relabel(side, clothes=side.identities)
+        for name, side in splits("person_folder").items()
+    }
+    assert list(evaluate_dataset("person_folder", given)) == ["same_clothes", "standard"]
+
+
+def test_reranking_changes_the_distances_of_all_protocols():
+    given = splits("ltcc")
+    plain = evaluate_dataset("ltcc", given)
+    reranked = evaluate_dataset("ltcc", given, reranking=Reranking())
+    assert all(plain[name].mAP != reranked[name].mAP for name in plain)
+
+
+def test_a_bootstrap_brackets_every_figure():
+    results = evaluate_dataset("prcc", splits("prcc"), bootstrap=200)
+    for result in results.values():
+        for metric, (low, high) in result.interval.items():
+            assert low <= getattr(result, metric) <= high
+
+
+def test_progress_counts_the_queries():
+    told = []
+
+    class Bar:
+        def __init__(self, total, description):
+            told.append([description, total, 0])
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def advance(self, amount=1):
+            told[-1][2] += amount
+
+    evaluate_dataset("prcc", splits("prcc"), progress=Bar)
+    assert [total for _, total, _ in told] == [600, 60, 600, 60]
+    assert all(done == total for _, total, done in told)
+    evaluate_dataset("celeb_reid", splits("celeb_reid"), progress=progress)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: protocols("market"), UsageError, "choose from celeb_reid"),
+        (lambda: evaluate_dataset("ltcc", {}), UsageError, "needs features of gallery, query"),
+        (
+            lambda: evaluate_dataset("ltcc", splits("ltcc"), only=["cloth"]),
+            UsageError,
+            "no protocol 'cloth'",
+        ),
+        (
+            lambda: evaluate_dataset(
+                "prcc", {"gallery": splits("prcc")["gallery"]}, only=["cloth_changing/all"]
+            ),
+            UsageError,
+            "needs features of query_changed",
+        ),
+        (lambda: evaluate_dataset("prcc", splits("prcc"), draws=2), UsageError, "draws = 2"),
+        (lambda: primary_protocol("prcc", ["standard"]), UsageError, "no protocol among"),
+        (lambda: Reranking(k1=0), UsageError, "k1 = 0"),
+        (lambda: Reranking(weight=2.0), UsageError, "weight"),
+        (
+            lambda: evaluate_dataset("prcc", splits("prcc"), bootstrap=1),
+            UsageError,
+            "bootstrap of 1",
+        ),
+    ],
+)
+def test_what_a_caller_may_get_wrong(call, error, words):
+    with pytest.raises(error, match=words) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def strangers(side):
+    return relabel(side, identities=side.identities + 100)
+
+
+@pytest.mark.parametrize("dataset", ["prcc", "ltcc", "person_folder"])
+def test_nobody_to_be_found(dataset):
+    given = splits(dataset)
+    with pytest.raises(UserError, match=f"{dataset}, .*all .* queries were skipped"):
+        evaluate_dataset(dataset, given | {"gallery": strangers(given["gallery"])})
+
+
+def test_no_protocol_left():
+    given = splits("person_folder")
+    given["gallery"] = strangers(given["gallery"])
+    with pytest.raises(UserError, match="no protocol could be run"):
+        evaluate_dataset("person_folder", given, only=["cloth_changing", "same_clothes"])
+
+
+def test_no_query_of_the_cameras():
+    given = {
+        name: relabel(side, cameras=np.ones(60, int)) for name, side in splits("vc_clothes").items()
+    }
+    with pytest.raises(UserError, match="vc_clothes, cloth_changing: there are no queries"):
+        evaluate_dataset("vc_clothes", given)
+
+
+@pytest.mark.parametrize(("dataset", "label"), [("ltcc", "clothes"), ("deepchange", "tracklets")])
+def test_labels_that_a_protocol_needs(dataset, label):
+    given = {
+        name: relabel(side, **{label: np.full(60, -1)}) for name, side in splits(dataset).items()
+    }
+    with pytest.raises(UserError, match=f"{label} of 120 images are unknown"):
+        evaluate_dataset(dataset, given)
