@@ -62,20 +62,12 @@ def load_parser(
     arrays = load_state_dict(path, strip_prefix="module.")
     kind = _recognize(path, arrays, dataset)
     parser = nnx.eval_shape(lambda: Parser(kind.num_classes, dtype=dtype, rngs=nnx.Rngs(0)))
-    for name, variable in torch_variables(parser):
-        if name not in arrays:
-            raise UserError(f"{path}: lacks {name}; is it an SCHP checkpoint?")
+    variables = dict(torch_variables(parser))
+    _check(path, arrays, variables)
+    for name, variable in variables.items():
         array = _from_torch(arrays.pop(name))  # Popped, so that the host's copy goes at once.
-        if array.shape != variable.shape:
-            raise UserError(
-                f"{path}: {name} has shape {array.shape}, the parser's is {variable.shape} "
-                "(both in JAX's order of axes); is it an SCHP checkpoint?"
-            )
         array = np.ascontiguousarray(array, variable.dtype)
         variable.set_value(devices.put(array, devices.replicated()))
-    unknown = [name for name in arrays if not name.endswith("num_batches_tracked")]
-    if unknown:
-        raise UserError(f"{path}: holds {unknown[0]}, which is not SCHP's; is it another network?")
     return parser, kind
 
 
@@ -133,6 +125,22 @@ def _from_torch(array: np.ndarray) -> np.ndarray:
         return array
     array = array.transpose(2, 3, 1, 0)
     return array[0, 0] if array.shape[:2] == (1, 1) else array
+
+
+def _check(path, arrays: dict[str, np.ndarray], variables: dict[str, nnx.Variable]) -> None:
+    """Makes sure that names and shapes are the parser's, all of them and no others."""
+    for name, variable in variables.items():
+        if name not in arrays:
+            raise UserError(f"{path}: lacks {name}; is it an SCHP checkpoint?")
+        shape = _from_torch(arrays[name]).shape
+        if shape != variable.shape:
+            raise UserError(
+                f"{path}: {name} has shape {shape}, the parser's is {variable.shape} "
+                "(both in JAX's order of axes); is it an SCHP checkpoint?"
+            )
+    for name in arrays:
+        if name not in variables and not name.endswith("num_batches_tracked"):
+            raise UserError(f"{path}: holds {name}, which is not SCHP's; is it another network?")
 
 
 def _recognize(path, arrays: dict[str, np.ndarray], dataset: str | None) -> Kind:
