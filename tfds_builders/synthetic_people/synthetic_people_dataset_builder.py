@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Iterator
 
 import tensorflow_datasets as tfds
-from etils import epath
 
 from tfds_builders.reid.features import make_example, reid_features
 from tfds_builders.synthetic_people import studio
@@ -50,8 +49,6 @@ PRCC_SIZED = World(
 class Builder(tfds.core.GeneratorBasedBuilder):
     """Draws the data set; needs no files and no TensorFlow."""
 
-    # TFDS's own guess fails where this package was installed as an editable one.
-    pkg_dir_path = epath.Path(__file__).parent
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First version."}
     BUILDER_CONFIGS = [
@@ -63,8 +60,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     ]
 
     def _info(self) -> tfds.core.DatasetInfo:
+        settings = dataclasses.asdict(self.builder_config.world)
         return self.dataset_info_from_configs(
-            features=reid_features(), supervised_keys=None, homepage=None
+            features=reid_features(), metadata=tfds.core.MetadataDict(world=settings)
         )
 
     def _split_generators(self, dl_manager):

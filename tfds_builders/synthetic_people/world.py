@@ -65,8 +65,8 @@ class World:
     away_share: float = 0.25
     pose_variation: float = 1.0
     crop_jitter: float = 0.012
-    background_contrast: float = 0.6
-    light_variation: float = 1.0
+    background_contrast: float = 0.4
+    light_variation: float = 0.5
     blur: float = 0.45
     noise: float = 3.0
 

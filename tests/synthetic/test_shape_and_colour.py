@@ -1,0 +1,46 @@
+"""Colour alone fails when clothes change; the outline suffices."""
+
+import dataclasses
+
+import baselines
+import pytest
+
+from tfds_builders.synthetic_people.synthetic_people_dataset_builder import DEMO
+
+
+@pytest.fixture(scope="module", params=[DEMO.seed, DEMO.seed + 1], ids="seed {}".format)
+def figures(request):
+    return baselines.table(
+        baselines.draw_test_splits(dataclasses.replace(DEMO, seed=request.param))
+    )
+
+
+def test_colour_finds_people_in_the_same_clothes(figures):
+    rank1, mean_precision = figures["query_same"]["colour"]
+    assert rank1 > 0.9
+    assert mean_precision > 0.9
+
+
+def test_colour_fails_when_clothes_change(figures):
+    rank1, mean_precision = figures["query_changed"]["colour"]
+    random_rank1, random_precision = figures["query_changed"]["chance"]
+    assert rank1 < random_rank1 + 0.05
+    assert mean_precision < 1.6 * random_precision
+
+
+def test_silhouette_survives_a_change_of_clothes(figures):
+    rank1, mean_precision = figures["query_changed"]["silhouette"]
+    random_rank1, random_precision = figures["query_changed"]["chance"]
+    assert rank1 > 6 * random_rank1
+    assert mean_precision > 2.8 * random_precision
+    assert mean_precision > 2 * figures["query_changed"]["colour"][1]
+
+
+def test_clothes_hardly_change_the_outline(figures):
+    assert figures["query_changed"]["silhouette"][1] > 0.6 * figures["query_same"]["silhouette"][1]
+
+
+def test_bodies_are_what_the_silhouette_finds():
+    alike = dataclasses.replace(DEMO, body_variation=0.0, carry_probability=0.0)
+    found = baselines.table(baselines.draw_test_splits(alike))["query_changed"]
+    assert found["silhouette"][1] < 1.8 * found["chance"][1]
