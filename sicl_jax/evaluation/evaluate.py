@@ -181,12 +181,10 @@ def _single_shot_galleries(gallery: FeatureSet, seed: int, draws: int) -> list[F
     Draw d depends on the seed, d and the gallery's order alone.
     """
     order = np.argsort(gallery.identities, kind="stable")
-    identities, starts, counts = np.unique(
-        gallery.identities[order], return_index=True, return_counts=True
-    )
-    known = identities != UNKNOWN
+    order = order[gallery.identities[order] != UNKNOWN]
+    _, starts, counts = np.unique(gallery.identities[order], return_index=True, return_counts=True)
     chosen = [np.random.default_rng([seed, draw]).integers(counts) for draw in range(draws)]
-    return [gallery.take(np.sort(order[(starts + rows)[known]])) for rows in chosen]
+    return [gallery.take(np.sort(order[starts + picks])) for picks in chosen]
 
 
 def _rank(

@@ -6,40 +6,58 @@ People are shown percent, programs are given fractions.
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+import rich.box
 import rich.table
 
 from sicl_jax.evaluation.metrics import METRICS, Result
 
-HEADINGS = {
-    "rank1": "rank-1",
-    "rank5": "rank-5",
-    "rank10": "rank-10",
-    "rank20": "rank-20",
-    "mAP": "mAP",
-    "mINP": "mINP",
-}
+HEADINGS = dict(zip(METRICS, ("R-1", "R-5", "R-10", "R-20", "mAP", "mINP"), strict=True))
 
 
 def text_table(results: Mapping[str, Result], title: str | None = None) -> rich.table.Table:
-    """A table for the terminal, in percent.
+    """A table for the terminal, in percent, that fits 80 columns.
 
-    A figure over drawn galleries is followed by its standard deviation over the draws; one with a
-    bootstrap by its interval.
+    Below the figures over drawn galleries stands their standard deviation over the draws, and
+    below those with a bootstrap the interval's bounds.
 
     Args:
         results: results by the protocol's name.
         title: printed above.
     """
-    table = rich.table.Table(title=title, title_justify="left")
+    table = rich.table.Table(
+        title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, show_edge=False
+    )
+    table.padding = 0  # Columns are set apart by the box and the figures' width.
     table.add_column("protocol", no_wrap=True)
     for heading in (*HEADINGS.values(), "queries", "skipped"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True, min_width=len("100.0") + 1)
+    group = None
     for name, result in results.items():
-        figures = [_in_words(result, metric) for metric in METRICS]
-        table.add_row(name, *figures, str(result.queries), str(result.skipped))
+        head, _, rest = name.partition("/")
+        if rest and head != group:
+            table.add_row(head)
+        group = head
+        indent = "  " if rest else ""
+        counts = (str(result.queries), str(result.skipped))
+        table.add_row(indent + (rest or head), *_percent(result.figures()), *counts)
+        for label, figures in _spreads(result):
+            table.add_row(f"{indent}  {label}", *_percent(figures), style="dim")
     return table
+
+
+def _spreads(result: Result) -> Iterator[tuple[str, dict[str, float]]]:
+    """What stands below a result's figures: a label and a number for each."""
+    if result.std is not None:
+        yield f"± over {result.draws} draws", dict(result.std)
+    if result.interval is not None:
+        yield "bootstrap, low", {name: low for name, (low, _) in result.interval.items()}
+        yield "bootstrap, high", {name: high for name, (_, high) in result.interval.items()}
+
+
+def _percent(figures: Mapping[str, float]) -> list[str]:
+    return [f"{100 * figures[metric]:.1f}" for metric in METRICS]
 
 
 def json_text(results: Mapping[str, Result], **about: object) -> str:
@@ -82,18 +100,8 @@ def latex_text(results: Mapping[str, Result]) -> str:
     ]
     for name, result in results.items():
         figures = [_in_latex(result, metric) for metric in METRICS]
-        lines.append(" & ".join([_escaped(name), *figures]) + r" \\")
+        lines.append(" & ".join([name.replace("_", r"\_"), *figures]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
-def _in_words(result: Result, metric: str) -> str:
-    words = f"{100 * getattr(result, metric):.1f}"
-    if result.std is not None:
-        words += f" ± {100 * result.std[metric]:.1f}"
-    if result.interval is not None:
-        low, high = result.interval[metric]
-        words += f" [{100 * low:.1f}, {100 * high:.1f}]"
-    return words
 
 
 def _in_latex(result: Result, metric: str) -> str:
@@ -104,10 +112,6 @@ def _in_latex(result: Result, metric: str) -> str:
         low, high = result.interval[metric]
         words += rf" {{\scriptsize[{100 * low:.1f}, {100 * high:.1f}]}}"
     return words
-
-
-def _escaped(name: str) -> str:
-    return name.replace("_", r"\_")
 
 
 def _flat(result: Result) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Confidence intervals, tables and ranked galleries."""
 
 import csv
+import dataclasses
 import io
 import json
 
@@ -8,7 +9,14 @@ import numpy as np
 import pytest
 import rich.console
 
-from sicl_jax.evaluation import METRICS, FeatureSet, evaluate_dataset, rules, with_intervals
+from sicl_jax.evaluation import (
+    METRICS,
+    FeatureSet,
+    evaluate_dataset,
+    protocols,
+    rules,
+    with_intervals,
+)
 from sicl_jax.evaluation.distances import squared_euclidean
 from sicl_jax.evaluation.galleries import ranked_galleries
 from sicl_jax.evaluation.metrics import average, summarize
@@ -89,29 +97,46 @@ def test_csv():
         assert int(line["queries"]) == result.queries
 
 
+def printed(results, title=None):
+    """The lines of the text table as an 80-column terminal shows it, without spaces' number."""
+    console = rich.console.Console(width=80, file=io.StringIO())
+    console.print(text_table(results, title))
+    return [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
+
+
 def test_text_and_latex_show_the_same_percent():
-    results = {"cloth_changing": found_at([1, 1, 2, 50]), "same_clothes": found_at([1, 0])}
-    console = rich.console.Console(width=200, file=io.StringIO())
-    console.print(text_table(results, "a title"))
-    text = console.file.getvalue()
-    assert "a title" in text
-    (line,) = [line for line in text.splitlines() if "cloth_changing" in line]
-    assert [cell.strip() for cell in line.strip("│").split("│")] == [
-        *("cloth_changing", "50.0", "75.0", "75.0", "75.0", "63.0", "63.0", "4", "0")
-    ]
-    (line,) = [line for line in text.splitlines() if "same_clothes" in line]
-    assert line.strip("│").split("│")[-1].strip() == "1"
-    latex = latex_text(results)
-    assert r"cloth\_changing & 50.0 & 75.0 & 75.0 & 75.0 & 63.0 & 63.0 \\" in latex
-    assert latex.count(r"\\") == 3
+    results = {"standard": found_at([1, 1, 2, 50]), "standard/released": found_at([1, 0])}
+    lines = printed(results, "a title")
+    assert lines[0] == "a title"
+    assert "protocol R-1 R-5 R-10 R-20 mAP mINP queries skipped" in lines
+    assert "standard 50.0 75.0 75.0 75.0 63.0 63.0 4 0" in lines
+    assert "released 100.0 100.0 100.0 100.0 100.0 100.0 1 1" in lines
+    latex = latex_text(results | {"same_clothes": found_at([1])})
+    assert r"standard & 50.0 & 75.0 & 75.0 & 75.0 & 63.0 & 63.0 \\" in latex
+    assert r"same\_clothes & 100.0" in latex
+    assert latex.count(r"\\") == 4
 
 
 def test_deviations_and_intervals_are_shown():
-    console = rich.console.Console(width=300, file=io.StringIO())
-    results = {"drawn": with_intervals(average([found_at([1, 2]), found_at([2, 2])]), 20)}
-    console.print(text_table(results))
-    assert "25.0 ± 25.0 [0.0, 50.0]" in console.file.getvalue()
-    assert r"25.0\,$\pm$\,25.0 {\scriptsize[0.0, 50.0]}" in latex_text(results)
+    drawn = with_intervals(average([found_at([1, 2]), found_at([2, 2])]), 20)
+    lines = printed({"same_clothes/single_shot": drawn})
+    at = lines.index("same_clothes")
+    assert lines[at + 1].startswith("single_shot 25.0 100.0 100.0 100.0 ")
+    assert lines[at + 2].startswith("± over 2 draws 25.0 0.0 0.0 0.0")
+    assert lines[at + 3].startswith("bootstrap, low 0.0 100.0")
+    assert lines[at + 4].startswith("bootstrap, high 50.0 100.0")
+    assert r"25.0\,$\pm$\,25.0 {\scriptsize[0.0, 50.0]}" in latex_text({"drawn": drawn})
+
+
+@pytest.mark.parametrize("dataset", ["prcc", "ltcc", "vc_clothes", "deepchange"])
+def test_no_name_or_number_is_cut_in_80_columns(dataset):
+    many = dataclasses.replace(found_at([1] * 20), queries=123456, skipped=12345)
+    many = with_intervals(average([many] * 10), 5)
+    lines = printed({protocol.name: many for protocol in protocols(dataset)})
+    text = "\n".join(lines)
+    assert "…" not in text
+    for protocol in protocols(dataset):
+        assert f"{protocol.name.partition('/')[2] or protocol.name} 100.0" in text
 
 
 def test_ranked_galleries():

@@ -19,6 +19,7 @@ from sicl_jax.evaluation import (
     rules,
     selection_protocol,
 )
+from sicl_jax.evaluation.features import concatenate
 from sicl_jax.evaluation.metrics import summarize
 from sicl_jax.evaluation.ranking import rank
 
@@ -121,6 +122,16 @@ def test_single_shot_of_one_image_each_is_all_of_it():
     drawn, whole = results["same_clothes/single_shot"], results["same_clothes/all"]
     assert drawn.figures() == pytest.approx(whole.figures())
     assert max(drawn.std.values()) < 1e-12
+
+
+def test_distractors_are_not_drawn():
+    given = splits("prcc")
+    gallery = given["gallery"]
+    with_distractors = concatenate([gallery, relabel(gallery, identities=np.full(60, -1))])
+    name = "cloth_changing/single_shot"
+    plain = evaluate_dataset("prcc", given)[name]
+    more = evaluate_dataset("prcc", given | {"gallery": with_distractors})[name]
+    assert more.as_dict() == plain.as_dict()
 
 
 def test_vc_clothes_takes_two_cameras():
