@@ -95,8 +95,8 @@ def _gait(rng: np.random.Generator, height: float, frame: float, variation: floa
     return Gait(
         stride=vary(0.34, 0.11),
         knee_lift=vary(0.66, 0.20),
-        arm_swing=vary(0.30, 0.22),
-        elbow=vary(0.32, 0.28),
+        arm_swing=vary(0.28, 0.17),
+        elbow=vary(0.28, 0.22),
         arm_spread=vary(0.10 + 0.03 * frame, 0.07),
         toe_out=vary(0.12, 0.12),
         stance=vary(0.050, 0.018) * height,

@@ -118,7 +118,7 @@ class HeadPainter:
         for eye in (-0.42, 0.42):
             place = middle + (eye * self.front + 0.62 * self.side) * shown
             if abs(place - middle) < shown * 0.86:
-                self._blob(1.32, place, 0.08, 0.10, 0.07, dark, shaded=False)
+                self._blob(1.32, place, 0.08, 0.085, 0.065, dark, shaded=False)
         mouth = middle + 0.6 * self.side * shown
         self._blob(1.32, mouth, 0.58, 0.20 * (1 - 0.4 * turn), 0.05, skin * 0.6, shaded=False)
 

@@ -56,7 +56,7 @@ def _arm(body: Body, out: np.ndarray, side: int, phase: float, effort: float, st
     sign = 1 - 2 * side
     swing = 0.25 if still else 1.0
     upper = -gait.arm_swing * effort * swing * math.sin(phase) - 0.06
-    bend = 0.1 if still else gait.elbow * (1 + 0.8 * max(0.0, upper / max(gait.arm_swing, 0.05)))
+    bend = 0.1 if still else gait.elbow * (1 + 0.4 * max(0.0, upper / max(gait.arm_swing, 0.05)))
     lower = upper + bend
     out_angle = gait.arm_spread
     spread = sign * math.sin(out_angle)
