@@ -1,0 +1,74 @@
+"""`sicl-jax verify`: does this machine compute what the authors' code computes?"""
+
+import json
+import math
+
+import click
+
+
+@click.command(short_help="Check the numbers against the authors' code.")
+@click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False))
+@click.option("--allow_missing", is_flag=True, help="Skip golden files that FOLDER lacks.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+def command(folder, allow_missing, as_json):
+    """Recompute golden numbers and compare.
+
+    FOLDER holds golden files of the authors' published code (default: those of the package). They
+    are recomputed on the device that JAX uses here. Exit code 0 only when all agree.
+    """
+    import jax
+
+    from sicl_jax import verify
+    from sicl_jax.console import progress
+    from sicl_jax.errors import UserError
+
+    checks = []
+    with progress(None, "verify") as bar:
+        for check in verify.verify(folder or verify.GOLDEN, allow_missing=allow_missing):
+            checks.append(check)
+            bar.advance(note=f"{check.file} {check.quantity}")
+    device = jax.devices()[0].device_kind
+    print(_json(checks, device) if as_json else _table(checks, device))
+    failed = [check for check in checks if not check.ok]
+    if failed:
+        first = f"{failed[0].file} {failed[0].quantity}"
+        raise UserError(
+            f"{len(failed)} of {len(checks)} quantities are beyond their tolerance on {device}, "
+            f"{first} first; do not train on this device before that is understood"
+        )
+
+
+def _json(checks, device) -> str:
+    rows = [
+        {
+            "file": check.file,
+            "quantity": check.quantity,
+            "largest_relative_error": check.error if math.isfinite(check.error) else None,
+            "tolerance": check.tolerance,
+            "verdict": _verdict(check),
+        }
+        for check in checks
+    ]
+    return json.dumps({"device": device, "ok": all(c.ok for c in checks), "checks": rows})
+
+
+def _table(checks, device) -> str:
+    """Aligned columns in plain text, so that it can be piped and compared."""
+    header = ("file", "quantity", "largest relative error", "tolerance", "verdict")
+    rows = [header] + [
+        (c.file, c.quantity, f"{c.error:.1e}", f"{c.tolerance:.0e}", _verdict(c)) for c in checks
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if column in (2, 3) else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    agree = sum(check.ok for check in checks)
+    return "\n".join([*lines, f"{agree} of {len(checks)} quantities agree on {device}"])
+
+
+def _verdict(check) -> str:
+    return "agrees" if check.ok else "DIFFERS"
