@@ -8,6 +8,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from sicl_jax.data import files, pixels
+from sicl_jax.data.card import summarise
 from sicl_jax.data.store import LABELS, Store, damaged, record_digest
 from sicl_jax.errors import UserError
 from tfds_builders.reid import digest
@@ -38,7 +39,7 @@ class Arrays:
         self._store = store
         self._size = image_size
         self._mode = mask_mode
-        self.fingerprint = store.metadata.get("fingerprint") or _fingerprint(store)
+        self.fingerprint = store.metadata.get("fingerprint") or summarise(store)["fingerprint"]
         self._folder = (folder or store.directory / "arrays") / self.fingerprint
 
     def labels(self, split: str) -> dict[str, np.ndarray]:
@@ -133,11 +134,3 @@ class Arrays:
 def _write_header(file, shape: tuple[int, ...]) -> None:
     header = {"descr": npy.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False}
     npy.write_array_header_1_0(file, header | {"shape": shape})
-
-
-def _fingerprint(store: Store) -> str:
-    splits = {}
-    for split in store.examples:
-        digests = [record_digest(record) for batch in store.records(split) for record in batch]
-        splits[split] = digest.split_digest(digests)
-    return digest.fingerprint(splits)

@@ -3,7 +3,7 @@
 import json
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from array_record.python import array_record_module
 
@@ -11,7 +11,7 @@ from sicl_jax.errors import UserError
 from tfds_builders.reid import digest
 
 _INFO = "dataset_info.json"
-_METADATA = "metadata.json"
+METADATA = "metadata.json"
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _BATCH = 256
 
@@ -66,7 +66,7 @@ class Store:
         try:
             self._builder = tfds.builder_from_directory(directory)
             info = self._builder.info
-            self.metadata = _read_json(directory / _METADATA)
+            self.metadata = _read_json(directory / METADATA)
         except Exception as error:  # TFDS raises what its parsers raise.
             raise damaged(directory / _INFO, error) from error
         self.name = info.name
@@ -77,6 +77,7 @@ class Store:
                 "`--file_format=array_record` or run `sicl-jax prepare`"
             )
         self._decoders = {key: tfds.decode.SkipDecoding() for key in ("image", "mask")}
+        self._sources = {}
         self.examples = {name: split.num_examples for name, split in info.splits.items()}
         for split in info.splits.values():
             for file, count in zip(split.filepaths, split.shard_lengths, strict=True):
@@ -91,11 +92,15 @@ class Store:
         Raises:
             UserError: a record is damaged.
         """
+        for start in range(0, self.examples[split], _BATCH):
+            yield self.read(split, range(start, min(start + _BATCH, self.examples[split])))
+
+    def read(self, split: str, rows: Sequence[int]) -> list[dict]:
+        """Some examples of a split, as `records` gives them."""
         try:
-            source = self._builder.as_data_source(split, decoders=self._decoders)
-            for start in range(0, len(source), _BATCH):
-                batch = source.__getitems__(range(start, min(start + _BATCH, len(source))))
-                yield [_tidy(record) for record in batch]
+            if split not in self._sources:
+                self._sources[split] = self._builder.as_data_source(split, decoders=self._decoders)
+            return [_tidy(record) for record in self._sources[split].__getitems__(rows)]
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
             raise damaged(self.directory, error) from error
 

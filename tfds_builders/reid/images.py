@@ -60,13 +60,13 @@ def read(path: str) -> bytes:
     """
     try:
         with open(path, "rb", opener=_no_waiting) as file:  # noqa: PTH123 (needs an opener)
-            data = file.read(MAX_BYTES + 1)
+            if os.fstat(file.fileno()).st_size > MAX_BYTES:
+                raise BadFileError(f"is larger than {MAX_BYTES >> 20} MiB")
+            data = file.read()
     except OSError as error:
         raise BadFileError(f"cannot be read: {error.strerror}") from error
     if not data:
         raise BadFileError("is empty")
-    if len(data) > MAX_BYTES:
-        raise BadFileError(f"is larger than {MAX_BYTES >> 20} MiB")
     return data
 
 

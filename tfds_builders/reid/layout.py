@@ -111,13 +111,10 @@ class Layout:
         if not missing:
             return
         message = f"{tree.root} has no folder {', '.join(missing)}"
-        inside = [
-            child
-            for child in sorted(tree.root.iterdir())
-            if child.is_dir() and all((child / folder).is_dir() for folder in missing)
-        ]
-        if inside:
-            raise RawDataError(f"{message}; did you mean {inside[0]}?")
+        near = [tree.root.parent, *sorted(p for p in tree.root.iterdir() if p.is_dir())]
+        for other in near:
+            if all((other / folder).is_dir() for folder in missing):
+                raise RawDataError(f"{message}; did you mean {other}?")
         raise RawDataError(f"{message}; give the folder that holds {self.title}'s files")
 
 

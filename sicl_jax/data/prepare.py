@@ -1,0 +1,260 @@
+"""Preparing a data set: from raw folders, or generated, to ArrayRecord files."""
+
+import contextlib
+import dataclasses
+import fcntl
+import io
+import json
+import pathlib
+import shutil
+from collections.abc import Callable, Iterator
+
+from sicl_jax.data import builders, card, contact_sheet
+from sicl_jax.data.files import atomic_file
+from sicl_jax.data.store import METADATA, Store
+from sicl_jax.errors import UsageError, UserError
+from tfds_builders.reid import listing, plan, problems
+
+PROBLEMS = "problems.csv"
+CONTACT_SHEET = "contact_sheet.png"
+
+
+class ProblemsError(UserError):
+    """The raw data has problems; `problems` lists all of them."""
+
+    def __init__(self, message: str, found: list[problems.Problem]):
+        super().__init__(message)
+        self.problems = found
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What `prepare` did.
+
+    Attributes:
+        store: the prepared data set.
+        problems: what was left out.
+        warnings: what is odd but no error.
+        was_there: whether it had been prepared before, from the same files.
+    """
+
+    store: Store
+    problems: list[problems.Problem]
+    warnings: list[str]
+    was_there: bool
+
+
+class _Silent:
+    def advance(self, amount: int = 1) -> None:
+        """Counts nothing."""
+
+
+@contextlib.contextmanager
+def no_progress(total: int | None, description: str) -> Iterator[_Silent]:  # noqa: ARG001
+    """Stands in for `sicl_jax.cli.console.progress`."""
+    yield _Silent()
+
+
+Progress = Callable[[int | None, str], contextlib.AbstractContextManager]
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What to prepare.
+
+    Attributes:
+        name: builder name, or `builder/config`.
+        data_dir: where prepared data sets lie.
+        raw: folder of the raw data; None for a generated data set.
+        masks: folder of the masks, or None.
+        skip_bad: leave bad files out instead of stopping.
+        overwrite: replace a data set that was prepared from other files.
+        cores: number of processes; all usable cores if None.
+    """
+
+    name: str
+    data_dir: pathlib.Path
+    raw: pathlib.Path | None = None
+    masks: pathlib.Path | None = None
+    skip_bad: bool = False
+    overwrite: bool = False
+    cores: int | None = None
+
+
+def prepare(request: Request, progress: Progress = no_progress) -> Prepared:
+    """Prepares a data set, or finds that it has been prepared.
+
+    Everything is written into a staging folder that takes the data set's name when it is whole.
+    Killed at any point, a rerun starts anew and clears up.
+
+    Args:
+        request: what to prepare.
+        progress: shows the progress of a number of images, as `sicl_jax.cli.console.progress`.
+
+    Raises:
+        ProblemsError: the raw data has problems and `skip_bad` is not set.
+        UserError: a folder is missing, the disk is full, another process is at it, or another
+            data set lies at that place.
+        UsageError: the request makes no sense.
+    """
+    _check_name(request.name)
+    staging = request.data_dir / f".staging-{request.name.replace('/', '-')}"
+    with _translated_errors(request), _lock(request):
+        shutil.rmtree(staging, ignore_errors=True)
+        try:
+            return _Preparation(request, staging, progress).run()
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+class _Preparation:
+    """One run of `prepare`, its staging folder empty and its lock held."""
+
+    def __init__(self, request: Request, staging: pathlib.Path, progress: Progress):
+        self._request = request
+        self._progress = progress
+        self._builder = _builder(request.name, staging)
+        self._is_generated = not hasattr(self._builder, "source")
+        self._target = request.data_dir / pathlib.Path(self._builder.data_dir).relative_to(staging)
+        if self._is_generated != (request.raw is None):
+            raise UsageError(
+                f"{request.name} is generated and takes no --raw"
+                if self._is_generated
+                else f"{request.name} needs --raw, the folder of its files"
+            )
+
+    def run(self) -> Prepared:
+        if self._is_generated:
+            if self._target.exists():
+                return Prepared(Store(self._target), [], [], was_there=True)
+            return self._write(None)
+        listed = listing.find(self._builder.source, self._request.raw, self._request.masks)
+        if self._noted("listing") == listed.digest:
+            return Prepared(Store(self._target), [], listed.warnings, was_there=True)
+        with self._progress(len(listed.pairs), "checking") as shown:
+            planned = plan.check(
+                listed,
+                skip_bad=self._request.skip_bad,
+                cores=self._request.cores,
+                advance=shown.advance,
+            )
+        if self._noted("fingerprint") == planned.metadata["fingerprint"]:
+            return Prepared(Store(self._target), planned.problems, planned.warnings, True)
+        if self._target.exists() and not self._request.overwrite:
+            raise UserError(
+                f"{self._target} was prepared from other files; give --overwrite to replace it, "
+                "or another --data_dir"
+            )
+        return self._write(planned)
+
+    def _noted(self, key: str) -> str | None:
+        """A value that was noted down when the data set was prepared, if it is there."""
+        if not self._target.exists():
+            return None
+        try:
+            return Store(self._target).metadata.get(key)
+        except UserError:
+            if self._request.overwrite:
+                return None
+            raise
+
+    def _write(self, planned: plan.Plan | None) -> Prepared:
+        """Builds the data set in the staging folder and moves it into place.
+
+        Args:
+            planned: what to write; None for a generated data set.
+        """
+        total = sum(map(len, planned.splits.values())) if planned else None
+        with self._progress(total, "writing") as shown:
+            if planned:
+                self._builder.plan, self._builder.advance = planned, shown.advance
+            else:
+                _count_examples(self._builder, shown.advance)
+            self._download_and_prepare()
+        store = Store(pathlib.Path(self._builder.data_dir))
+        if "card" not in store.metadata:
+            with atomic_file(store.directory / METADATA) as file:
+                file.write(json.dumps(store.metadata | card.summarise(store)).encode())
+        found = planned.problems if planned else []
+        if found:
+            problems.write_csv(store.directory / PROBLEMS, found)
+        contact_sheet.draw(store).save(store.directory / CONTACT_SHEET)
+        self._move_into_place(store.directory)
+        warnings = planned.warnings if planned else []
+        return Prepared(Store(self._target), found, warnings, was_there=False)
+
+    def _download_and_prepare(self) -> None:
+        import tensorflow_datasets as tfds  # Slow, and not needed where nothing is written.
+
+        # TFDS prints what it does on standard output, and has progress bars of its own.
+        tfds.disable_progress_bar()
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._builder.download_and_prepare(
+                download_dir=self._builder.data_path.parent / "downloads"
+            )
+
+    def _move_into_place(self, directory: pathlib.Path) -> None:
+        self._target.parent.mkdir(parents=True, exist_ok=True)
+        if self._target.exists():
+            self._target.rename(directory.with_name("replaced"))
+        directory.rename(self._target)
+        (self._target.parent / PROBLEMS).unlink(missing_ok=True)
+
+
+def _check_name(name: str) -> None:
+    builder_name, _, config = name.partition("/")
+    configs = builders.builder_configs(builder_name)
+    if config in configs or (not config and not configs):
+        return
+    if not configs:
+        raise UsageError(f"{builder_name} has no configs; leave {config!r} out")
+    choices = ", ".join(f"{builder_name}/{known}" for known in configs)
+    raise UsageError(f"{name} is not one of {choices}; choose one of them")
+
+
+def _builder(name: str, staging: pathlib.Path):
+    builder_name, _, config = name.partition("/")
+    return builders.builder_class(builder_name)(
+        data_dir=staging, config=config or None, file_format="array_record"
+    )
+
+
+def _count_examples(builder, advance: Callable[[int], None]) -> None:
+    generate = builder._generate_examples
+
+    def counted(*args, **kwargs):
+        for example in generate(*args, **kwargs):
+            advance(1)
+            yield example
+
+    builder._generate_examples = counted
+
+
+@contextlib.contextmanager
+def _lock(request: Request) -> Iterator[None]:
+    """Lets one process at a time prepare a data set; the system frees the lock of a dead one."""
+    request.data_dir.mkdir(parents=True, exist_ok=True)
+    path = request.data_dir / f".{request.name.replace('/', '-')}.lock"
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"another process is preparing {request.name} in {request.data_dir}; wait for it"
+            ) from error
+        yield
+
+
+@contextlib.contextmanager
+def _translated_errors(request: Request) -> Iterator[None]:
+    """Makes errors of the builders and the disk into a user's errors."""
+    try:
+        yield
+    except problems.ProblemsFoundError as error:
+        path = request.data_dir / request.name / PROBLEMS
+        problems.write_csv(path, error.problems)
+        raise ProblemsError(f"{error}; all are listed in {path}", error.problems) from error
+    except problems.RawDataError as error:
+        raise UserError(str(error)) from error
+    except OSError as error:
+        raise UserError(f"cannot prepare {request.name} in {request.data_dir}: {error}") from error
