@@ -16,6 +16,7 @@ from sicl_jax.errors import UsageError, UserError
 from sicl_jax.masks import extractor, quality, walk
 from sicl_jax.masks.palette import MODES
 from sicl_jax.masks.params import load_parser
+from sicl_jax.masks.schp import Parser
 
 SETTINGS_FILE = "masks.json"
 
@@ -81,11 +82,11 @@ def write_masks(
     input_dir, output_dir, weights = Path(input_dir), Path(output_dir), Path(weights)
     tasks = walk.list_tasks(input_dir, output_dir)
     todo = [task for task in tasks if not task.mask.exists()]
-    segment = SchpSegment(weights, dataset=dataset, input_size=input_size, dtype=dtype)
+    parser, kind = load_parser(weights, dataset=dataset, dtype=devices.compute_dtype(dtype))
     settings = {
         "mode": mode,
-        "dataset": segment.kind.dataset,
-        "input_size": segment.input_size,
+        "dataset": kind.dataset,
+        "input_size": input_size or kind.input_size,
         "weights_sha256": _sha256(weights),
     }
     _claim(output_dir, settings, is_empty=len(todo) == len(tasks))
@@ -93,7 +94,7 @@ def write_masks(
     with console.progress(len(todo), "masks", quiet=quiet) as bar:
         failures = walk.run_tasks(
             todo,
-            segment,
+            SchpSegment(parser, settings["input_size"]),
             mode=mode,
             batch_size=batch_size or default_batch_size(),
             threads=threads,
@@ -105,7 +106,7 @@ def write_masks(
             "replace or remove them and run again (all other masks are done)"
         )
     report = quality.check_masks([task.mask for task in tasks], root=output_dir, threads=threads)
-    return MaskReport(len(todo), len(tasks) - len(todo), segment.kind.dataset, report)
+    return MaskReport(len(todo), len(tasks) - len(todo), kind.dataset, report)
 
 
 def default_batch_size() -> int:
@@ -114,31 +115,15 @@ def default_batch_size() -> int:
 
 
 class SchpSegment:
-    """The parser as one compiled program for one batch size, on all devices.
+    """A parser as one compiled program for one batch size, on all devices.
 
     Args:
-      weights: checkpoint.
-      dataset: the kind to insist on, or None.
-      input_size: side of the network's input, or None for what the checkpoint was trained with.
-      dtype: 'float32', 'bfloat16', or 'auto': bfloat16 on accelerators.
-
-    Attributes:
-      kind: of the checkpoint.
-      input_size: side of the network's input.
+      parser: on all devices, as `params.load_parser` makes it.
+      input_size: side of the network's input, in pixels.
     """
 
-    def __init__(
-        self,
-        weights: str | os.PathLike[str],
-        *,
-        dataset: str | None = None,
-        input_size: int | None = None,
-        dtype: str = "auto",
-    ):
-        parser, self.kind = load_parser(
-            weights, dataset=dataset, dtype=devices.compute_dtype(dtype)
-        )
-        self.input_size = input_size or self.kind.input_size
+    def __init__(self, parser: Parser, input_size: int):
+        self.input_size = input_size
         graph, self._state = nnx.split(parser)
 
         @jax.jit
@@ -149,7 +134,11 @@ class SchpSegment:
 
     def __call__(self, inputs: UInt8[np.ndarray, "b s s 3"]) -> Float[Array, "b n n k"]:
         """Starts parsing a batch; returns the logits that are used."""
-        return self._parse(self._state, devices.put_rows(inputs))
+        return self.parse_resident(devices.put_rows(inputs))
+
+    def parse_resident(self, inputs: UInt8[Array, "b s s 3"]) -> Float[Array, "b n n k"]:
+        """The same for inputs that lie on the devices."""
+        return self._parse(self._state, inputs)
 
 
 def _check(*, mode, batch_size, input_size, threads) -> None:

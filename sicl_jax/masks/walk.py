@@ -206,7 +206,7 @@ def _start(loaded: list[_Loaded], segment: Segment, batch_size: int) -> jax.Arra
 
 
 def _write(path: Path, classes: UInt8[np.ndarray, "h w"], mode: str) -> None:
-    """Writes a mask under a temporary name, then renames it, so that it appears whole or not at all."""
+    """Writes a mask under a temporary name, then renames it: it appears whole or not at all."""
     temporary = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -68,9 +68,9 @@ def test_the_command_makes_the_parsers_masks(images, schp_pth, parser, tmp_path,
 class BackgroundSegment:
     """Stands in for the parser where its masks do not matter: all is background."""
 
-    def __init__(self, *_, **__):
-        self.kind = params.KINDS[0]
-        self.input_size = 64
+    def __init__(self, parser, input_size):
+        del parser
+        self.input_size = input_size
 
     def __call__(self, inputs):
         logits = np.zeros((len(inputs), 16, 16, 20), np.float32)
@@ -81,6 +81,7 @@ class BackgroundSegment:
 @pytest.fixture
 def background(monkeypatch, tmp_path):
     monkeypatch.setattr(predict, "SchpSegment", BackgroundSegment)
+    monkeypatch.setattr(predict, "load_parser", lambda *_, **__: (None, params.Kind("lip", 20, 64)))
     weights = tmp_path / "weights.pth"
     weights.write_bytes(b"weights")
     return weights

@@ -99,6 +99,17 @@ def _text(text):
     return len(text).to_bytes(4, "little") + text.encode()
 
 
+def test_bfloat16_reaches_every_stage_and_logits_stay_float32():
+    model = nnx.eval_shape(lambda: schp.Parser(7, dtype=jnp.bfloat16, rngs=nnx.Rngs(0)))
+    images = jax.ShapeDtypeStruct((2, 65, 33, 3), jnp.bfloat16)
+    stages = nnx.eval_shape(lambda m, x: m.backbone(x), model, images)
+    assert [stage.dtype for stage in stages] == [jnp.bfloat16] * 4
+    images = jax.ShapeDtypeStruct((2, 65, 33, 3), jnp.float32)
+    outputs = nnx.eval_shape(lambda m, x: m(x), model, images)
+    assert [output.dtype for output in outputs] == [jnp.float32] * 3
+    assert [output.shape for output in outputs] == [(2, 17, 9, classes) for classes in (7, 7, 2)]
+
+
 def test_norm_takes_the_absolute_weight():
     norm = schp.AbsoluteNorm(2, leaky=True)
     norm.weight.set_value(jnp.array([-2.0, 0.5]))
