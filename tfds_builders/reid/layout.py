@@ -71,6 +71,7 @@ class Layout:
         title: the data set's name as people write it.
         folders: the folders; a split has one.
         adjust: changes the labels found in a path, for labels that follow from others.
+        own_clothes: whether every image counts as an outfit of its own.
         review: looks at all images and gives lines that warn, where a data set has more to
             compare.
         numbering_may_restart: whether test persons may bear the numbers of training persons
@@ -80,6 +81,7 @@ class Layout:
     title: str
     folders: tuple[Folder, ...]
     adjust: Callable[[dict[str, int]], dict[str, int]] = lambda labels: labels
+    own_clothes: bool = False
     review: Callable[[Tree, list[Found]], list[str]] = lambda tree, found: []  # noqa: ARG005
     numbering_may_restart: bool = False
 
@@ -153,6 +155,8 @@ class _Finder:
                 continue
             labels = {key: _number(text) for key, text in match.groupdict().items()}
             labels |= folder.labels
+            if self._layout.own_clothes:
+                labels["clothes"] = len(self.found)
             if tracklets is not None:
                 labels["tracklet"] = tracklets[below]
             self.found.append(Found(folder.split, entry, **self._layout.adjust(labels)))

@@ -38,7 +38,7 @@ class Listing:
         pairs: each image and its mask, or None.
         problems: what is wrong so far.
         warnings: what is odd but no error.
-        digest: hash of all paths, sizes and change times.
+        digest: hash of all labels, and of all files' paths, sizes and change times.
     """
 
     source: Source
@@ -119,6 +119,8 @@ def _orphans(masks: Tree, pairs: Iterable[tuple[Found, Entry | None]], raw: Tree
 
 
 def _state(pairs: Iterable[tuple[Found, Entry | None]]) -> str:
-    entries = (entry for image, mask in pairs for entry in (image.entry, mask) if entry)
-    state = "".join(f"{e.path}\n{e.size}\n{e.changed}\n" for e in entries)
-    return hashlib.blake2b(state.encode(), digest_size=16).hexdigest()
+    state = hashlib.blake2b(digest_size=16)
+    for image, mask in pairs:
+        labels = (image.split, image.identity, image.camera, image.clothes, image.tracklet)
+        state.update(f"{labels} {image.entry} {mask}\n".encode())
+    return state.hexdigest()

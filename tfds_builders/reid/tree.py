@@ -12,6 +12,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 _JUNK = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 _DEEPEST = 16
 _LONGEST_LINE = 16 << 10
+_LARGEST_TEXT = 64 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,11 +104,13 @@ class Tree:
         """The lines of a text file below the root, one at a time.
 
         Raises:
-            RawDataError: it is missing, leads out of the root, or a line is absurdly long.
+            RawDataError: it is missing, leads out of the root, or it is absurdly large.
         """
         file = (self.root / path).resolve()
         if not file.is_relative_to(self.root) or not file.is_file():
             raise RawDataError(f"{self.root / path} is missing or is not a plain file")
+        if file.stat().st_size > _LARGEST_TEXT:
+            raise RawDataError(f"{file} is larger than {_LARGEST_TEXT >> 20} MiB; is it text?")
         with file.open("rb") as handle:
             for number in itertools.count(1):
                 line = handle.readline(_LONGEST_LINE)

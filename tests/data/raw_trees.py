@@ -1,0 +1,286 @@
+"""Writes each data set's raw folders as real JPEG and PNG files, with the quirks of real copies.
+
+The people are drawn by the synthetic builder. Every tree has a stray `Thumbs.db` and
+`.DS_Store`, an upper-case extension, a CMYK JPEG, a 16-bit PNG and a JPEG with an EXIF rotation
+whose mask lies on the image as displayed.
+"""
+
+import dataclasses
+import functools
+import io
+import itertools
+import pathlib
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from tfds_builders.synthetic_people import studio
+from tfds_builders.synthetic_people.world import OUTFIT, Shot, World
+
+TRAIN_PEOPLE, TEST_PEOPLE = (1, 2, 3), (4, 5, 6)
+CAMERAS = "ABC"
+PER_CAMERA = 2
+ORIENTATION = 0x0112
+ROTATED = 6  # Displayed turned by 90 degrees clockwise.
+
+_WORLD = World(
+    height=48,
+    width=24,
+    train_people=3,
+    test_people=3,
+    train_images=18,
+    query_same_images=6,
+    query_changed_images=6,
+    gallery_images=6,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """A picture of a person: camera is 0, 1, 2; clothes 0 or 1 within the identity."""
+
+    identity: int
+    camera: int
+    number: int
+    image: Image.Image
+    mask: Image.Image
+
+    @property
+    def clothes(self) -> int:
+        return OUTFIT[CAMERAS[self.camera]]
+
+
+@dataclasses.dataclass
+class RawTree:
+    """What was written.
+
+    Attributes:
+        raw: the raw folder.
+        masks: the mask folder.
+        labels: by split and path below `raw`: identity, camera, clothes (within the identity),
+            tracklet; -1 where the data set has none.
+        pictures: by path, what was drawn.
+    """
+
+    raw: pathlib.Path
+    masks: pathlib.Path
+    labels: dict[str, dict[str, tuple[int, int, int, int]]] = dataclasses.field(
+        default_factory=dict
+    )
+    pictures: dict[str, Drawn] = dataclasses.field(default_factory=dict)
+
+
+@functools.cache
+def people(identities: tuple[int, ...]) -> tuple[Drawn, ...]:
+    """Two pictures of each person by each camera."""
+    shots = itertools.product(identities, range(len(CAMERAS)), range(PER_CAMERA))
+    return tuple(_draw(*shot) for shot in shots)
+
+
+def _draw(identity: int, camera: int, number: int) -> Drawn:
+    shot = Shot("train", identity - 1, CAMERAS[camera], number)
+    image, mask = (Image.open(io.BytesIO(file)) for file in studio.develop(_WORLD, shot))
+    return Drawn(identity, camera, number, image.convert("RGB"), mask.convert("L"))
+
+
+class _Writer:
+    """Puts pictures into a tree, some of them in an odd way."""
+
+    def __init__(self, folder: pathlib.Path, *, mask_kind: str, extension: str = ".jpg"):
+        self.tree = RawTree(folder / "raw", folder / "masks")
+        self._mask_kind = mask_kind
+        self._extension = extension
+        self._written = 0
+
+    def add(self, split: str, stem: str, drawn: Drawn, labels: tuple[int, int, int, int]) -> str:
+        """Writes an image and its mask; gives the image's path below the raw folder."""
+        odd = {1: _write_cmyk, 2: _write_16_bits, 3: _write_rotated, 4: _write_upper_case}
+        write = odd.get(self._written, _write_plain)
+        self._written += 1
+        path = write(self.tree.raw / f"{stem}{self._extension}", drawn.image)
+        name = path.relative_to(self.tree.raw).as_posix()
+        _write_mask(self.tree.masks / f"{stem}.png", drawn.mask, self._mask_kind)
+        self.tree.labels.setdefault(split, {})[name] = labels
+        self.tree.pictures[name] = drawn
+        return name
+
+    def finish(self) -> RawTree:
+        for folder in {(self.tree.raw / name).parent for name in self.tree.pictures}:
+            (folder / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+            (folder / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+        return self.tree
+
+
+def _write_plain(path: pathlib.Path, image: Image.Image) -> pathlib.Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, quality=95)
+    return path
+
+
+def _write_cmyk(path: pathlib.Path, image: Image.Image) -> pathlib.Path:
+    path = path.with_suffix(".jpg")
+    return _write_plain(path, image.convert("CMYK"))
+
+
+def _write_16_bits(path: pathlib.Path, image: Image.Image) -> pathlib.Path:
+    path = path.with_suffix(".png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # 256 v + 255 - v: a reader that keeps the lower byte shows the negative.
+    values = np.asarray(image).astype(np.uint16)
+    cv2.imwrite(str(path), (values * 256 + 255 - values)[..., ::-1])
+    return path
+
+
+def _write_rotated(path: pathlib.Path, image: Image.Image) -> pathlib.Path:
+    path = path.with_suffix(".jpg")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    exif = Image.Exif()
+    exif[ORIENTATION] = ROTATED
+    image.transpose(Image.Transpose.ROTATE_90).save(path, quality=95, exif=exif)
+    return path
+
+
+def _write_upper_case(path: pathlib.Path, image: Image.Image) -> pathlib.Path:
+    return _write_plain(path.with_suffix(path.suffix.upper()), image)
+
+
+def _write_mask(path: pathlib.Path, mask: Image.Image, kind: str) -> None:
+    """Writes a mask: `binary` (one bit), `grey` (0 and 255) or `palette` (parts, as SCHP's)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.asarray(mask) > 0
+    if kind == "binary":
+        Image.fromarray(values).save(path)
+    elif kind == "grey":
+        Image.fromarray(np.where(values, np.uint8(255), np.uint8(0))).save(path)
+    else:
+        parts = Image.fromarray(part_labels(values)).convert("P")
+        parts.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0])
+        parts.save(path)
+
+
+def part_labels(person: np.ndarray) -> np.ndarray:
+    """Three parts of a person from top to bottom, 1 to 3; 0 is background."""
+    thirds = np.arange(person.shape[0]) * 3 // person.shape[0] + 1
+    return np.where(person, thirds[:, None], 0).astype(np.uint8)
+
+
+def write_prcc(folder: pathlib.Path) -> RawTree:
+    """As PRCC: `rgb/train`, `rgb/val` of the same people, `rgb/test/A`, `B`, `C`."""
+    writer = _Writer(folder, mask_kind="binary")
+    for p in people(TRAIN_PEOPLE):
+        split = "val" if p.identity == 1 and p.number == 1 else "train"
+        name = f"{CAMERAS[p.camera]}_cropped_rgb{p.number + 1:03d}"
+        stem = f"rgb/{split}/{p.identity:03d}/{name}"
+        writer.add(split, stem, p, (p.identity, p.camera, p.clothes, -1))
+    splits = ("gallery", "query_same", "query_changed")
+    for p in people(TEST_PEOPLE):
+        stem = f"rgb/test/{CAMERAS[p.camera]}/{p.identity:03d}/cropped_rgb{p.number + 1:03d}"
+        writer.add(splits[p.camera], stem, p, (p.identity, p.camera, p.clothes, -1))
+    return writer.finish()
+
+
+def _in_three_folders(writer: _Writer, folders: tuple[str, str, str], name, labels) -> None:
+    """Training people to the first folder; each camera's first picture of a test person is a
+    query."""
+    splits = ("train", "query", "gallery")
+    for p in (*people(TRAIN_PEOPLE), *people(TEST_PEOPLE)):
+        place = 0 if p.identity in TRAIN_PEOPLE else 1 + p.number
+        writer.add(splits[place], f"{folders[place]}/{name(p)}", p, labels(p, place))
+
+
+def write_ltcc(folder: pathlib.Path) -> RawTree:
+    """As LTCC: PNG images and lists of who changes clothes."""
+    writer = _Writer(folder, mask_kind="palette", extension=".png")
+    _in_three_folders(
+        writer,
+        ("train", "query", "test"),
+        lambda p: f"{p.identity:03d}_{p.clothes + 1}_c{p.camera + 1}_{p.number:06d}",
+        lambda p, place: (p.identity, p.camera + 1, p.clothes, -1),  # noqa: ARG005
+    )
+    info = writer.tree.raw / "info"
+    info.mkdir()
+    (info / "cloth-change_id_test.txt").write_text("".join(f"{i}\n" for i in TEST_PEOPLE))
+    (info / "cloth-unchange_id_test.txt").write_text("")
+    return writer.finish()
+
+
+def write_vc_clothes(folder: pathlib.Path) -> RawTree:
+    """As VC-Clothes: names with dashes; cameras 2, 3 and 4, so that all protocols have images."""
+    writer = _Writer(folder, mask_kind="grey")
+    _in_three_folders(
+        writer,
+        ("train", "query", "gallery"),
+        lambda p: f"{p.identity:04d}-{p.camera + 2:02d}-{p.clothes + 1:02d}-{p.number + 1:02d}",
+        lambda p, place: (p.identity, p.camera + 2, p.clothes, -1),  # noqa: ARG005
+    )
+    return writer.finish()
+
+
+def write_celeb(folder: pathlib.Path) -> RawTree:
+    """As Celeb-reID and its light version: neither cameras nor outfits in the names."""
+    writer = _Writer(folder, mask_kind="grey")
+    numbers = itertools.count()
+    _in_three_folders(
+        writer,
+        ("train", "query", "gallery"),
+        lambda p: f"{p.identity}_{p.camera * PER_CAMERA + p.number + 1}_0",
+        lambda p, place: (p.identity, place - 1, next(numbers), -1),
+    )
+    return writer.finish()
+
+
+def write_deepchange(folder: pathlib.Path) -> RawTree:
+    """As DeepChange: lists with tracklets, and an image that no list names."""
+    writer = _Writer(folder, mask_kind="palette")
+    lists: dict[str, list[str]] = {}
+    places = {
+        "train": "train-set",
+        "val_query": "val-set-query",
+        "val_gallery": "val-set-gallery",
+        "query": "test-set-query",
+        "gallery": "test-set-gallery",
+    }
+    for p in (*people(TRAIN_PEOPLE), *people((*TEST_PEOPLE, 7))):
+        kind = "query" if p.number == 0 else "gallery"
+        split = "train" if p.identity in TRAIN_PEOPLE else kind
+        split = f"val_{kind}" if p.identity == 7 else split
+        tracklet = 100 * p.identity + 10 * p.camera + p.number
+        name = f"P{p.identity:04d}_C{p.camera + 1:02d}_D{p.clothes:03d}_14h_{p.number:05d}"
+        labels = (p.identity, p.camera + 1, p.clothes, tracklet)
+        path = writer.add(split, f"{places[split]}/{name}", p, labels)
+        lists.setdefault(places[split], []).append(f"{path.rpartition('/')[2]},{tracklet}\n")
+    for place, lines in lists.items():
+        (writer.tree.raw / f"{place}-bbox.txt").write_text("".join(lines))
+    unlisted = "train-set/P0001_C01_D000_14h_99999"
+    _write_plain(writer.tree.raw / f"{unlisted}.jpg", people(TRAIN_PEOPLE)[0].image)
+    _write_mask(writer.tree.masks / f"{unlisted}.png", people(TRAIN_PEOPLE)[0].mask, "palette")
+    return writer.finish()
+
+
+def write_person_folder(folder: pathlib.Path) -> RawTree:
+    """A user's own crops: folders of people, cameras and outfits from a table."""
+    writer = _Writer(folder, mask_kind="grey")
+    _in_three_folders(
+        writer,
+        ("train", "query", "gallery"),
+        lambda p: f"{p.identity}/crop {p.camera}{p.number}",
+        lambda p, place: (p.identity, p.camera, p.clothes, -1),  # noqa: ARG005
+    )
+    lines = ["file,identity,camera,clothes\n"]
+    for labels in writer.tree.labels.values():
+        for name, (_, camera, clothes, _) in labels.items():
+            lines.append(f"{name},,{['door', 'hall', 'stairs'][camera]},{'ab'[clothes]}\n")
+    (writer.tree.raw / "metadata.csv").write_text("".join(lines))
+    return writer.finish()
+
+
+WRITERS = {
+    "prcc": write_prcc,
+    "ltcc": write_ltcc,
+    "vc_clothes": write_vc_clothes,
+    "celeb_reid": write_celeb,
+    "celeb_reid_light": write_celeb,
+    "deepchange": write_deepchange,
+    "person_folder": write_person_folder,
+}

@@ -1,0 +1,1 @@
+"""Celeb-reID: a TFDS builder package."""

@@ -1,0 +1,1 @@
+"""Celeb-reID-light: a TFDS builder package."""

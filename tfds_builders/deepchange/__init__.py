@@ -1,0 +1,1 @@
+"""DeepChange: a TFDS builder package."""

@@ -1,0 +1,1 @@
+"""LTCC: a TFDS builder package."""

@@ -1,0 +1,95 @@
+"""How a user's own crops may lie: in splits or flat, with or without a table of labels."""
+
+import dataclasses
+from typing import ClassVar
+
+from tfds_builders.person_folder.table import TABLE, Labels, read_table
+from tfds_builders.reid.features import UNKNOWN
+from tfds_builders.reid.layout import Found, Published
+from tfds_builders.reid.listing import MASKS
+from tfds_builders.reid.problems import LABEL, Problem, RawDataError
+from tfds_builders.reid.tree import Entry, Tree, is_image
+
+_SPLITS = ("train", "query", "gallery")
+
+
+@dataclasses.dataclass(frozen=True)
+class PersonFolder:
+    """A `listing.Source` for `train/<identity or anything>/...`, or a flat folder of crops.
+
+    - The folder below `train`, `query` or `gallery` names the person. What lies directly in
+      `train` has no identity; queries and gallery need one.
+    - `query` and `gallery` are optional, but come together.
+    - Without these folders everything is for training.
+    - `metadata.csv` overrules what folders say, and adds cameras and outfits.
+    """
+
+    title: str = "a folder of people"
+    published: ClassVar[dict[str, Published]] = {}
+    numbering_may_restart: bool = False
+
+    def find(self, tree: Tree) -> tuple[list[Found], list[Problem], list[str]]:
+        """Lists images, problems and warnings; see `Layout.find`."""
+        placed = _images_by_split(tree)
+        entries = {entry.path: entry for images in placed.values() for entry in images}
+        table, problems = read_table(tree, entries)
+        labelled = [
+            (split, entry, _labels(split, entry, table))
+            for split, images in placed.items()
+            for entry in images
+        ]
+        numbers = Labels(
+            *(
+                _numbering({getattr(labels, field.name) for _, _, labels in labelled})
+                for field in dataclasses.fields(Labels)
+            )
+        )
+        found = []
+        for split, entry, labels in labelled:
+            if split != "train" and not labels.identity:
+                detail = f"no identity: put it in a folder named so, or list it in {TABLE}"
+                problems.append(Problem(entry.path, LABEL, detail))
+                continue
+            values = {
+                field.name: getattr(numbers, field.name).get(getattr(labels, field.name), UNKNOWN)
+                for field in dataclasses.fields(Labels)
+            }
+            found.append(Found(split, entry, **values))
+        return found, problems, []
+
+
+def _images_by_split(tree: Tree) -> dict[str, list[Entry]]:
+    there = [split for split in _SPLITS if tree.has(split)]
+    if not there:
+        everything = [e for e in tree.files() if not e.path.startswith(f"{MASKS}/")]
+        return {"train": [entry for entry in everything if is_image(entry)]}
+    missing = {"train"} - set(there)
+    if "query" in there or "gallery" in there:
+        missing |= set(_SPLITS) - set(there)
+    if missing:
+        raise RawDataError(
+            f"{tree.root} has {', '.join(there)} but no {', '.join(sorted(missing))}; queries and "
+            "a gallery are given together or not at all, and there must be something to train on"
+        )
+    placed = {split: [e for e in tree.files(split) if is_image(e)] for split in there}
+    for split, images in placed.items():
+        if not images:
+            raise RawDataError(f"{tree.root / split} holds no images; put some in or remove it")
+    return placed
+
+
+def _labels(split: str, entry: Entry, table: dict[str, Labels]) -> Labels:
+    labels = table.get(entry.path, Labels())
+    if labels.identity:
+        return labels
+    below = entry.path.removeprefix(f"{split}/")
+    folder = below.partition("/")[0] if "/" in below else ""
+    return dataclasses.replace(labels, identity=folder)
+
+
+def _numbering(labels: set[str]) -> dict[str, int]:
+    """A number for each label: its own if all are numbers, else its place in sorted order."""
+    labels = labels - {""}
+    if all(label.isdecimal() and len(label) < 10 for label in labels):
+        return {label: int(label) for label in labels}
+    return {label: number for number, label in enumerate(sorted(labels))}

@@ -1,0 +1,1 @@
+"""VC-Clothes: a TFDS builder package."""
