@@ -41,7 +41,7 @@ _FILE = click.Path(path_type=pathlib.Path, dir_okay=False)
 @click.option("--threads", type=int, help="Threads that read and write.  [default: one a core]")
 @click.option("--check", is_flag=True, help="Make nothing; only report on the masks in --output.")
 @click.option(
-    "--sheet", type=_FILE, help="Contact sheet of the worst masks.  [default: OUTPUT/worst.jpg]"
+    "--sheet", type=_FILE, help="Contact sheet of the worst masks.  [default: OUTPUT/worst.pdf]"
 )
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def command(
@@ -84,7 +84,7 @@ def command(
             quiet=quiet,
         )
         click.echo(f"{made.written} masks written, {made.skipped} were there ({made.dataset})")
-        report, sheet = made.quality, sheet or output_dir / "worst.jpg"
+        report, sheet = made.quality, sheet or output_dir / "worst.pdf"
     for line in report.lines():
         click.echo(line)
     if sheet is not None and report.worst:

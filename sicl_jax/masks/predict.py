@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import jax
@@ -45,6 +46,7 @@ def write_masks(
     *,
     dataset: str | None = None,
     mode: str = "parsing",
+    names: Iterable[str] | None = None,
     batch_size: int | None = None,
     input_size: int | None = None,
     threads: int | None = None,
@@ -58,11 +60,12 @@ def write_masks(
     takes no masks of another make.
 
     Args:
-      input_dir: searched for images, hidden files and folders excepted.
-      output_dir: made if need be; must not lie in `input_dir`.
+      input_dir: tree of images; hidden files are passed over.
+      output_dir: made if need be; it may lie in `input_dir` and is not searched then.
       weights: SCHP checkpoint, `.pth` or safetensors.
       dataset: insist on a 'lip', 'atr' or 'pascal' checkpoint; None takes any.
       mode: 'parsing' (palette PNGs of parts) or 'silhouette' (grey, 0 and 255).
+      names: relative paths of the images to do; None: all of the tree.
       batch_size: images a step; None: 16 on accelerators, 2 on CPUs.
       input_size: side of the network's input in pixels; None: the checkpoint's own. Smaller is
         faster and coarser.
@@ -80,7 +83,7 @@ def write_masks(
     """
     _check(mode=mode, batch_size=batch_size, input_size=input_size, threads=threads)
     input_dir, output_dir, weights = Path(input_dir), Path(output_dir), Path(weights)
-    tasks = walk.list_tasks(input_dir, output_dir)
+    tasks = walk.list_tasks(input_dir, output_dir, names)
     todo = [task for task in tasks if not task.mask.exists()]
     parser, kind = load_parser(weights, dataset=dataset, dtype=devices.compute_dtype(dtype))
     settings = {

@@ -175,9 +175,12 @@ def check_masks(
 
 
 def person_pixels(mask: Image.Image) -> Bool[np.ndarray, "h w"]:
-    """Where a binary, grey, palette or colour mask is not background (0)."""
+    """Where a binary, grey, palette or colour mask is not background (0), opaque or not."""
     values = np.asarray(mask)
-    return values.any(axis=-1) if values.ndim == 3 else values != 0
+    if values.ndim == 2:
+        return values != 0
+    colours = sum(band not in "Aa" for band in mask.getbands())
+    return values[..., :colours].any(axis=-1)
 
 
 def mask_signs(person: Bool[np.ndarray, "h w"], name: str = "") -> MaskSigns:

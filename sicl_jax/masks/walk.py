@@ -7,7 +7,7 @@ is fetched, and the same threads encode and write the masks.
 import collections
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -15,14 +15,14 @@ from typing import NamedTuple, Protocol
 import jax
 import numpy as np
 from jaxtyping import Array, Float, UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 
 from sicl_jax import devices
 from sicl_jax.errors import UserError
 from sicl_jax.masks import extractor
 from sicl_jax.masks.palette import mask_png
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 
 _BATCHES_AHEAD = 3
 
@@ -50,36 +50,54 @@ class _Loaded(NamedTuple):
     width: int
 
 
-def list_tasks(input_dir: Path, output_dir: Path) -> list[Task]:
-    """Finds the images of a tree, in the order of their paths; hidden files are passed over.
+class _UnreadableError(Exception):
+    """An image that cannot be decoded; the message names it."""
+
+
+def list_tasks(input_dir: Path, output_dir: Path, names: Iterable[str] | None = None) -> list[Task]:
+    """Pairs images with the masks to be made of them.
+
+    Args:
+      input_dir: tree of images.
+      output_dir: tree of masks with the same relative paths, `.png`.
+      names: the images' relative paths; None: all of the tree in the order of their paths, but
+        for hidden ones and, where it lies in the tree, `output_dir`.
 
     Raises:
-      UserError: no images, two images whose masks would have one name, or an `output_dir` inside
-        `input_dir`, whose masks would be taken for images.
+      UserError: no images, two images whose masks would have one name, or both folders the same.
     """
     if not input_dir.is_dir():
         raise UserError(f"--input {input_dir}: is not a folder; give the folder of the images")
-    if output_dir.resolve().is_relative_to(input_dir.resolve()):
-        raise UserError(f"--output {output_dir}: lies in --input; choose a folder outside it")
+    if output_dir.resolve() == input_dir.resolve():
+        raise UserError(f"--output {output_dir}: is --input itself; choose another folder")
+    if names is None:
+        names = _image_names(input_dir, output_dir.resolve())
     tasks: dict[Path, Task] = {}
-    for folder, subfolders, names in os.walk(input_dir, followlinks=True):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in sorted(names):
-            image = Path(folder, name)
-            if name.startswith(".") or image.suffix.lower() not in IMAGE_SUFFIXES:
-                continue
-            mask = (output_dir / image.relative_to(input_dir)).with_suffix(".png")
-            if mask in tasks:
-                raise UserError(
-                    f"{image}: its mask would have the name of {tasks[mask].image.name}'s; "
-                    "rename one of the images"
-                )
-            tasks[mask] = Task(image, mask)
+    for name in names:
+        task = Task(input_dir / name, (output_dir / name).with_suffix(".png"))
+        other = tasks.setdefault(task.mask, task)
+        if other is not task:
+            raise UserError(
+                f"{task.image}: its mask would have the name of {other.image.name}'s; "
+                "rename one of the images"
+            )
     if not tasks:
-        raise UserError(
-            f"--input {input_dir}: holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})"
-        )
+        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise UserError(f"--input {input_dir}: holds no images ({suffixes})")
     return list(tasks.values())
+
+
+def _image_names(input_dir: Path, output_dir: Path) -> Iterator[str]:
+    for folder, subfolders, files in os.walk(input_dir):
+        subfolders[:] = sorted(
+            name
+            for name in subfolders
+            if not name.startswith(".") and Path(folder, name).resolve() != output_dir
+        )
+        for name in sorted(files):
+            path = Path(folder, name)
+            if not name.startswith(".") and path.suffix.lower() in IMAGE_SUFFIXES:
+                yield path.relative_to(input_dir).as_posix()
 
 
 def run_tasks(
@@ -156,31 +174,35 @@ def _load_ahead(
 ) -> Iterator[list[_Loaded]]:
     """Batches in order, decoded by the pool some batches ahead; what cannot be read is left out."""
     starts = iter(range(0, len(tasks), batch_size))
-    ahead: collections.deque[list[tuple[Task, Future]]] = collections.deque()
+    ahead: collections.deque[list[Future]] = collections.deque()
 
     def submit():
         for start in itertools.islice(starts, 1):
             batch = tasks[start : start + batch_size]
-            ahead.append([(task, pool.submit(_load, task, input_size)) for task in batch])
+            ahead.append([pool.submit(_load, task, input_size) for task in batch])
 
     for _ in range(_BATCHES_AHEAD):
         submit()
     while ahead:
         loaded = []
-        for task, future in ahead.popleft():
+        for future in ahead.popleft():
             try:
                 loaded.append(future.result())
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-                failures.append(f"{task.image} ({error or type(error).__name__})")
+            except _UnreadableError as error:
+                failures.append(str(error))
         submit()
         if loaded:
             yield loaded
 
 
 def _load(task: Task, input_size: int) -> _Loaded:
-    with Image.open(task.image) as image:
-        pixels = np.asarray(image.convert("RGB"))[..., ::-1]
-    # An EXIF orientation is left alone: the mask must lie on the pixels as they are stored.
+    try:
+        with Image.open(task.image) as image:
+            # As displayed: people stand upright, and data sets are prepared that way too.
+            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))[..., ::-1]
+    except Exception as error:  # Decoders raise OSError, SyntaxError, struct.error and others.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise _UnreadableError(f"{task.image} ({reason})") from error
     height, width = pixels.shape[:2]
     return _Loaded(task, extractor.network_input(pixels, input_size), height, width)
 

@@ -68,6 +68,21 @@ def test_planted_faults_are_counted(masks):
     assert quality.check_folder(masks, num_worst=2).worst == report.worst[:2]
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "LA", "RGBA", "I;16"])
+def test_person_is_what_is_not_zero_whatever_the_format(mode, tmp_path):
+    if mode == "P":
+        mask = Image.fromarray(person() * np.uint8(3))
+        mask.putpalette([0] * 768)
+    elif mode == "I;16":
+        mask = Image.fromarray(person() * np.uint16(300))
+    else:
+        mask = Image.fromarray(person()).convert("RGB" if mode == "RGBA" else "L").convert(mode)
+    assert mask.mode == mode
+    mask.save(tmp_path / "mask.png")
+    with Image.open(tmp_path / "mask.png") as stored:
+        np.testing.assert_array_equal(quality.person_pixels(stored), person())
+
+
 @given(hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)))
 def test_signs_against_scipy(mask):
     signs = quality.mask_signs(mask)

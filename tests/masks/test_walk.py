@@ -87,6 +87,25 @@ def test_an_image_larger_than_the_input(tmp_path):
     assert set(wrong) <= set(range(87, 93))  # The band's border is at column 90.
 
 
+def test_a_turned_photograph_gets_its_mask_as_displayed(tmp_path):
+    classes = save_image(tmp_path / "in" / "1.png", 40, 20)
+    with Image.open(tmp_path / "in" / "1.png") as image:
+        exif = image.getexif()
+        exif[0x0112] = 6  # To be shown turned clockwise by 90 degrees.
+        image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "in" / "1.png", exif=exif)
+    run(walk.list_tasks(tmp_path / "in", tmp_path / "out"))
+    with Image.open(tmp_path / "out" / "1.png") as mask:
+        np.testing.assert_array_equal(np.asarray(mask), classes)
+
+
+def test_named_images_only(tree, tmp_path):
+    folder, _ = tree
+    tasks = walk.list_tasks(folder, tmp_path / "masks", ["b/4.png", "a/deep/3.PNG"])
+    assert run(tasks) == []
+    made = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("masks/**/*.png")}
+    assert made == {"masks/b/4.png", "masks/a/deep/3.png"}
+
+
 def test_unreadable_images_are_told_and_the_others_done(tree, tmp_path):
     folder, classes = tree
     data = (folder / "b" / "4.png").read_bytes()
@@ -129,13 +148,20 @@ def test_no_mask_is_ever_half_written(tree, tmp_path, monkeypatch):
     assert len(files) == len(classes)
 
 
+def test_masks_inside_the_tree_are_not_taken_for_images(tree):
+    folder, classes = tree
+    assert run(walk.list_tasks(folder, folder / "masks")) == []
+    tasks = walk.list_tasks(folder, folder / "masks")
+    assert len(tasks) == len(classes)
+    assert all(task.mask.exists() for task in tasks)
+
+
 def test_unusable_folders(tree, tmp_path):
     folder, _ = tree
     with pytest.raises(UserError, match="missing: is not a folder"):
         walk.list_tasks(tmp_path / "missing", tmp_path / "masks")
-    for inside in (folder, folder / "masks"):
-        with pytest.raises(UserError, match="lies in --input"):
-            walk.list_tasks(folder, inside)
+    with pytest.raises(UserError, match="is --input itself"):
+        walk.list_tasks(folder, folder / "a" / "..")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty: holds no images"):
         walk.list_tasks(tmp_path / "empty", tmp_path / "masks")
