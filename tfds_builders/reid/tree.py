@@ -59,7 +59,7 @@ class Tree:
         """
         self.root = pathlib.Path(root).expanduser()
         if not self.root.is_dir():
-            raise RawDataError(f"{root} is not a folder; give the folder of the raw data")
+            raise RawDataError(f"{root} is not a folder")
         self.root = self.root.resolve()
         self.problems: list[Problem] = []
         self._shown_as = shown_as
