@@ -48,23 +48,23 @@ def augment(key: jax.Array, images: jax.Array, config: AugmentConfig) -> jax.Arr
     Returns:
         (B, H, W, 3) float32, normalised.
     """
-    keys = jax.random.split(key, 3)
-    images = _flip(keys[0], images, config.flip)
-    images = _pad_and_crop(keys[1], images, config.pad)
-    return _erase(keys[2], normalize(images), config)
+    # One call for all that is random: each call is a long program for XLA to compile.
+    draws = jax.random.uniform(key, (images.shape[0], 6 + 2 * _TRIES))
+    images = _flip(draws[:, 0], images, config.flip)
+    images = _pad_and_crop(draws[:, 1:3], images, config.pad)
+    return _erase(draws[:, 3:], normalize(images), config)
 
 
-def _flip(key, images, probability):
-    mirrored = jax.random.bernoulli(key, probability, (images.shape[0],))
-    mirrored = mirrored.reshape((-1,) + (1,) * (images.ndim - 1))
+def _flip(draws, images, probability):
+    mirrored = (draws < probability).reshape((-1,) + (1,) * (images.ndim - 1))
     return jnp.where(mirrored, jnp.flip(images, axis=2), images)
 
 
-def _pad_and_crop(key, images, pad):
+def _pad_and_crop(draws, images, pad):
     """A shift by up to `pad` pixels each way; what comes in from outside is 0."""
-    batch, height, width = images.shape[:3]
+    height, width = images.shape[1:3]
     padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad)) + ((0, 0),) * (images.ndim - 3))
-    starts = jax.random.randint(key, (batch, 2), 0, 2 * pad + 1)
+    starts = _integers(draws, 2 * pad + 1)
 
     def crop(image, start):
         begin = (start[0], start[1]) + (0,) * (image.ndim - 2)
@@ -73,42 +73,50 @@ def _pad_and_crop(key, images, pad):
     return jax.vmap(crop)(padded, starts)
 
 
-def _erase(key, images, config):
+def _integers(draws, bound):
+    """Uniform integers in [0, bound) from uniform draws in [0, 1)."""
+    return jnp.minimum(jnp.floor(draws * bound).astype(jnp.int32), bound - 1)
+
+
+def _erase(draws, images, config):
     """Fills one rectangle per image with the mean colour, after normalisation as published."""
-    batch, height, width = images.shape[:3]
-    keys = jax.random.split(key, batch)
-    erased, top, left, bottom, right = jax.vmap(lambda k: _rectangle(k, height, width, config))(
-        keys
-    )
-    rows = jnp.arange(height)[None, :, None]
-    columns = jnp.arange(width)[None, None, :]
-
-    def along(bound):
-        return bound[:, None, None]
-
-    inside = (rows >= along(top)) & (rows < along(bottom))
-    inside &= (columns >= along(left)) & (columns < along(right))
-    inside &= along(erased)
+    height, width = images.shape[1:3]
+    erased, top, left, bottom, right = _rectangles(draws, height, width, config)
+    rows = jnp.arange(height)[None, :]
+    columns = jnp.arange(width)[None, :]
+    inside_rows = (rows >= top[:, None]) & (rows < bottom[:, None]) & erased[:, None]
+    inside_columns = (columns >= left[:, None]) & (columns < right[:, None])
+    inside = inside_rows[:, :, None] & inside_columns[:, None, :]
     return jnp.where(inside[..., None], _MEAN, images)
 
 
-def _rectangle(key, height, width, config):
+def _rectangles(draws, height, width, config):
     """The first of 100 draws of (area, aspect) that fits strictly inside, placed at random.
 
+    Args:
+        draws: (B, 3 + 200) uniform in [0, 1).
+        height: H of the images.
+        width: W of the images.
+        config: Strengths.
+
     Returns:
-        Whether there is one (and the coin says so), and its top, left, bottom and right bounds.
+        Whether there is one (and the coin says so), and its top, left, bottom and right bounds,
+        each (B,).
     """
-    coin, area_key, aspect_key, top_key, left_key = jax.random.split(key, 5)
-    area = jax.random.uniform(area_key, (_TRIES,), minval=config.erase_area[0],
-                              maxval=config.erase_area[1]) * (height * width)  # fmt: skip
-    aspect = jax.random.uniform(aspect_key, (_TRIES,), minval=config.erase_aspect[0],
-                                maxval=config.erase_aspect[1])  # fmt: skip
+    coin, place = draws[:, 0], draws[:, 1:3]
+    area = _between(config.erase_area, draws[:, 3 : 3 + _TRIES]) * (height * width)
+    aspect = _between(config.erase_aspect, draws[:, 3 + _TRIES :])
     tall = jnp.round(jnp.sqrt(area * aspect)).astype(jnp.int32)
     wide = jnp.round(jnp.sqrt(area / aspect)).astype(jnp.int32)
     fits = (tall < height) & (wide < width)
-    chosen = jnp.argmax(fits)
-    tall, wide = tall[chosen], wide[chosen]
-    erased = jax.random.bernoulli(coin, config.erase) & jnp.any(fits)
-    top = jax.random.randint(top_key, (), 0, jnp.maximum(height - tall + 1, 1))
-    left = jax.random.randint(left_key, (), 0, jnp.maximum(width - wide + 1, 1))
+    chosen = jnp.argmax(fits, axis=1)[:, None]
+    tall = jnp.take_along_axis(tall, chosen, axis=1)[:, 0]
+    wide = jnp.take_along_axis(wide, chosen, axis=1)[:, 0]
+    erased = (coin < config.erase) & jnp.any(fits, axis=1)
+    top = _integers(place[:, 0], height - tall + 1)
+    left = _integers(place[:, 1], width - wide + 1)
     return erased, top, left, top + tall, left + wide
+
+
+def _between(bounds, draws):
+    return bounds[0] + draws * (bounds[1] - bounds[0])

@@ -49,7 +49,7 @@ class Method(Protocol):
 
     uses_masks: bool
 
-    def init(self, data: TrainingData, key: jax.Array) -> State:
+    def init(self, data: TrainingData, seed: int) -> State:
         """The state before the first epoch, placed on the devices."""
 
     def abstract_state(self, data: TrainingData) -> State:

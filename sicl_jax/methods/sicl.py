@@ -21,6 +21,7 @@ from sicl_jax.errors import UsageError
 from sicl_jax.methods.base import Batch, TrainingData
 from sicl_jax.models.batch_norm import Frozen
 from sicl_jax.models.extract import in_batches
+from sicl_jax.models.initialize import draw
 from sicl_jax.models.resnet import ResNetConfig
 from sicl_jax.models.two_stream import TwoStreamModel
 
@@ -91,35 +92,42 @@ class Sicl:
         self.uses_masks = config.silhouettes
         self._optimizer = make_optimizer(config.weight_decay)
         self._augment = AugmentConfig(**config.augment)
-        self._graph = nnx.graphdef(nnx.eval_shape(lambda: self._build(jax.random.key(0))))
+        self._graph = nnx.graphdef(nnx.eval_shape(self._build))
 
-    def _build(self, key: jax.Array) -> TwoStreamModel:
+    def _build(self) -> TwoStreamModel:
         model = self.config.model
         return TwoStreamModel(
             ResNetConfig(model.block, tuple(model.stage_sizes), model.width, model.last_stride),
             silhouettes=self.config.silhouettes,
             dtype=devices.compute_dtype(model.dtype),
-            rngs=nnx.Rngs(params=key),
+            rngs=nnx.Rngs(0),
         )
 
-    def initial_weights(self, key: jax.Array) -> Weights:
-        """Weights drawn anew; traceable."""
-        _, *parts = nnx.split(self._build(key), nnx.Param, Frozen, nnx.BatchStat)
+    def initial_weights(self, seed: int) -> Weights:
+        """Weights drawn anew, on the host."""
+        return draw(self.abstract_weights(), seed)
+
+    def abstract_weights(self) -> Weights:
+        """Shapes of the weights."""
+        model = nnx.eval_shape(self._build)
+        _, *parts = nnx.split(model, nnx.Param, Frozen, nnx.BatchStat)
         return Weights(*parts)
 
     def model(self, weights: Weights) -> TwoStreamModel:
-        """The module that holds these arrays."""
-        return nnx.merge(self._graph, weights.params, weights.frozen, weights.statistics)
+        """A module with these arrays; what it tracks does not change `weights`."""
+        return nnx.merge(
+            self._graph, weights.params, weights.frozen, weights.statistics, copy=True
+        )
 
     # ---- before training -------------------------------------------------------------------
 
-    def init(self, data: TrainingData, key: jax.Array) -> SiclState:
+    def init(self, data: TrainingData, seed: int) -> SiclState:
         """Initial weights, and banks of the features that they give (section 3)."""
-        weights = jax.jit(self.initial_weights, out_shardings=devices.replicated())(key)
-        return self.start_from(weights, data)
+        return self.start_from(self.initial_weights(seed), data)
 
     def start_from(self, weights: Weights, data: TrainingData) -> SiclState:
         """The state before the first epoch for given weights; banks as in section 3."""
+        weights = devices.put_replicated(weights)
         rows = {"rgb": self.embed_all(weights, data, stream="rgb")}
         if self.uses_masks:
             rows["silhouette"] = self.embed_all(weights, data, stream="silhouette")
@@ -164,7 +172,7 @@ class Sicl:
                 tree,
             )
 
-        weights = jax.eval_shape(self.initial_weights, jax.random.key(0))
+        weights = self.abstract_weights()
         scalar = jax.ShapeDtypeStruct((), jnp.int32)
         bank = memory.Bank(
             rows=array((rows, size), devices.by_rows()),

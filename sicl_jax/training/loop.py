@@ -123,7 +123,7 @@ class _Run:
     def _start(self) -> tuple[State, Progress, int]:
         """The newest checkpoint, or a new state."""
         if self.checkpoints.latest_step() is None:
-            state = self.method.init(self.data, jax.random.key(self.config.seed))
+            state = self.method.init(self.data, self.config.seed)
             return state, Progress(), 0
         state, progress, step = self.checkpoints.restore(
             "latest", self.method.abstract_state(self.data)

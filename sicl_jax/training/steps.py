@@ -51,14 +51,20 @@ def compile_train_call(
             step_key = jax.random.fold_in(key, state.step)
             return method.train_step(state, take(resident, batch_indexes), step_key)
 
-        return jax.lax.scan(step, state, indexes, unroll=_unroll(indexes.shape[0]))
+        return _repeat(step, state, indexes)
 
     return jax.jit(call, donate_argnums=0, out_shardings=(shardings, devices.replicated()))
 
 
-def _unroll(steps: int) -> int:
-    """XLA's CPU convolutions run 10 to 20 times slower inside a loop (measured): unroll there."""
-    return steps if jax.default_backend() == "cpu" else 1
+def _repeat(step, state, indexes):
+    """`lax.scan`; on CPUs without the loop, where XLA's convolutions are 20 times slower."""
+    if jax.default_backend() != "cpu":
+        return jax.lax.scan(step, state, indexes)
+    metrics = []
+    for batch_indexes in indexes:
+        state, values = step(state, batch_indexes)
+        metrics.append(values)
+    return state, jax.tree.map(lambda *values: jnp.stack(values), *metrics)
 
 
 def steps_per_call(wanted: int) -> int:
