@@ -5,12 +5,12 @@
     python benchmarks/clustering.py --n 1000000 --d 256 --search ivf
     python benchmarks/clustering.py --plot LINES.jsonl PICTURE.png
 
-The first three print one JSON line each; the last draws collected lines, log-log (needs matplotlib).
+The first three print one JSON line each; the last draws collected lines,
+log-log (needs matplotlib).
 """
 
 import argparse
 import json
-import os
 import time
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from sicl_jax.clustering import cluster, nearest_neighbors
 from sicl_jax.clustering.blocks import num_workers
+from sicl_jax.clustering.search import choose_search
 
 CLUSTER_SIZE = 60
 INTRINSIC = 64  # Dimensions in which features vary; embeddings fill few of theirs.
@@ -148,7 +149,7 @@ def measure(arguments: argparse.Namespace) -> dict:
         "benchmark": "clustering",
         "n": arguments.n,
         "d": arguments.d,
-        "search": arguments.search,
+        "search": choose_search(arguments.search, arguments.n),
         "cores": num_workers(),
         "search_seconds": round(result.search_seconds, 3),
         "rest_seconds": round(result.rest_seconds, 3),
@@ -159,7 +160,7 @@ def measure(arguments: argparse.Namespace) -> dict:
         "unclustered": round(float((result.dbscan_labels < 0).mean()), 4),
         "unclustered_refined": round(result.num_unclustered / arguments.n, 4),
     }
-    if arguments.search == "ivf":
+    if line["search"] == "ivf":
         neighbors = nearest_neighbors(features, PARAMETERS["k1"], **options)
         line["probes"] = arguments.probes
         line["recall"] = round(recall(features, neighbors.indices), 4)
@@ -196,7 +197,12 @@ def plot(lines_path: Path, picture: Path) -> None:
     memory.plot(sizes, peaks, "s-", label="sparse")
     peaks = [x["dense_peak_bytes_beyond_features"] / 1e9 for x in dense]
     memory.plot(dense_sizes, peaks, "^--", label="dense")
-    memory.plot(sizes, [4 * n * x["d"] / 1e9 for n, x in zip(sizes, exact)], ":", label="features")
+    memory.plot(
+        sizes,
+        [4 * n * x["d"] / 1e9 for n, x in zip(sizes, exact, strict=True)],
+        ":",
+        label="features",
+    )
     for x in lines:
         if x["search"] == "ivf":
             name = f"IVF, D = {x['d']}"
@@ -211,7 +217,7 @@ def plot(lines_path: Path, picture: Path) -> None:
     figure.suptitle(f"Clustering, D = {d}, {exact[0]['cores']} cores")
     temporary = picture.with_suffix(".tmp.png")
     figure.savefig(temporary, dpi=110)
-    os.replace(temporary, picture)
+    temporary.replace(picture)
 
 
 def main() -> None:
@@ -221,7 +227,7 @@ def main() -> None:
     parser.add_argument(
         "--search", "--backend", choices=["auto", "faiss", "jax", "ivf"], default="auto"
     )
-    parser.add_argument("--probes", type=int, default=32, help="inverted lists read by ivf")
+    parser.add_argument("--probes", type=int, default=64, help="inverted lists read by ivf")
     parser.add_argument("--noise", type=float, default=1.2, help="median noise over spread")
     parser.add_argument("--dense", action="store_true", help="compare with dense N x N")
     parser.add_argument("--plot", nargs=2, type=Path, metavar=("LINES", "PICTURE"))

@@ -67,7 +67,7 @@ def jaccard_similarity(
     min_similarity: float = 0.0,
     *,
     search: Search = "auto",
-    probes: int = 32,
+    probes: int = 64,
 ) -> sp.csr_array:
     """1 - Jaccard distance between all rows.
 

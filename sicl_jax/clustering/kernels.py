@@ -60,6 +60,25 @@ def put_self_first(indices, similarities, first, last):
 
 
 @_compiled
+def merge_top(products, rows, candidates, indices, values):
+    """Merges products[r, c] of rows[r] and candidates[c] into the best found for each row.
+
+    `values` is sorted, largest first; -inf where nothing has been found.
+    """
+    k = indices.shape[1]
+    for r in range(rows.shape[0]):
+        i = rows[r]
+        for c in range(candidates.shape[0]):
+            s = products[r, c]
+            if s > values[i, k - 1]:
+                a = k - 1
+                while a > 0 and s > values[i, a - 1]:
+                    values[i, a], indices[i, a] = values[i, a - 1], indices[i, a - 1]
+                    a -= 1
+                values[i, a], indices[i, a] = s, candidates[c]
+
+
+@_compiled
 def reciprocal(neighbors, width, sets, sizes, first, last):
     """R(i, width - 1): those among i's first `width` that have i among their own first `width`."""
     for i in range(first, last):

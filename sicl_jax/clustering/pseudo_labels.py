@@ -56,7 +56,7 @@ def cluster(
     refine: bool = True,
     ratio: float = 1.0,
     search: Search = "auto",
-    probes: int = 32,
+    probes: int = 64,
 ) -> Clustering:
     """Clusters features into pseudo-identities.
 

@@ -2,7 +2,7 @@
 
 - `faiss`: exact, a blocked matrix product on the CPU, or on the GPU where faiss has one.
 - `jax`: exact, a blocked matrix product and top-k on JAX's default device.
-- `ivf`: approximate, faiss inverted lists on the CPU, for a million rows and more.
+- `ivf`: approximate, inverted lists on the CPU, for a million rows and more.
 """
 
 import functools
@@ -12,6 +12,7 @@ import numpy as np
 
 from sicl_jax.clustering import kernels
 from sicl_jax.clustering.blocks import map_blocks
+from sicl_jax.clustering.inverted_lists import inverted_list_neighbors
 from sicl_jax.errors import UsageError, UserError
 
 Search = Literal["auto", "faiss", "jax", "ivf"]
@@ -80,7 +81,7 @@ def choose_search(search: Search, num_rows: int) -> str:
 
 
 def nearest_neighbors(
-    features: np.ndarray, k: int, *, search: Search = "auto", probes: int = 32
+    features: np.ndarray, k: int, *, search: Search = "auto", probes: int = 64
 ) -> Neighbors:
     """The `k` rows most similar to each row, itself among them and first.
 
@@ -198,20 +199,4 @@ def _padded(matrix: np.ndarray) -> np.ndarray:
     return np.pad(matrix, ((0, size - len(matrix)), (0, 0)))
 
 
-def _faiss_ivf(base: np.ndarray, k: int, probes: int):
-    import faiss
-
-    num_rows, dimensions = base.shape
-    num_lists = max(1, min(int(4 * np.sqrt(num_rows)), num_rows // 40))
-    index = faiss.IndexIVFFlat(
-        faiss.IndexFlatIP(dimensions), dimensions, num_lists, faiss.METRIC_INNER_PRODUCT
-    )
-    index.cp.max_points_per_centroid = 64
-    index.train(base)
-    index.add(base)
-    index.nprobe = min(probes, num_lists)
-    products, indices = index.search(base, k)
-    return indices, products
-
-
-_ENGINES = {"faiss": _faiss_exact, "jax": _jax_exact, "ivf": _faiss_ivf}
+_ENGINES = {"faiss": _faiss_exact, "jax": _jax_exact, "ivf": inverted_list_neighbors}
