@@ -12,6 +12,8 @@ import numpy as np
 
 _SHIFT = 4  # OpenCV takes coordinates with this many fractional bits.
 _ARC = np.linspace(0.0, 1.0, 7)
+_ANGLES = np.linspace(0.0, 2 * np.pi, 20, endpoint=False)
+_CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=-1)
 # Rounded bodies are drawn as nested shapes, from the dark rim to the lit middle.
 _INSET = np.array([0.0, 0.26, 0.58])
 _TONE = np.array([0.80, 0.95, 1.05])
@@ -106,14 +108,37 @@ class Canvas:
           sections: (S, 3) from top to bottom: x and y of the middle, half the width.
           colour: RGB.
         """
+        count = len(sections)
         x, y, half = sections.T
-        for step, (inset, tone) in enumerate(zip(_INSET, _TONE, strict=True)):
-            middle = x + self.light[0] * 0.8 * inset * half
-            inner = half * (1 - inset)
-            outline = np.concatenate(
-                [np.stack([middle - inner, y], -1), np.stack([middle + inner, y], -1)[::-1]]
-            )
-            self._shapes.append((order + 1e-4 * step, outline, colour * tone))
+        middle = x + 0.8 * self.light[0] * _INSET[:, None] * half
+        inner = half * (1 - _INSET[:, None])
+        outlines = np.empty((len(_INSET), 2 * count, 2))
+        outlines[:, :count, 0] = middle - inner
+        outlines[:, count:, 0] = (middle + inner)[:, ::-1]
+        outlines[:, :count, 1] = y
+        outlines[:, count:, 1] = y[::-1]
+        self._shade(order, outlines, colour)
+
+    def ellipse(self, order: float, centre, axes, colour: np.ndarray, slant: float = 0.0) -> None:
+        """Adds a rounded, shaded ellipse.
+
+        Args:
+          order: As in `limb`.
+          centre: x and y.
+          axes: Half the width and half the height.
+          colour: RGB.
+          slant: Shift to the right of every pixel further down.
+        """
+        width, height = axes
+        shape = _CIRCLE @ np.array([[width, 0.0], [slant * height, height]])
+        shift = 0.8 * _INSET[:, None] * np.array(self.light) * axes + centre
+        outlines = (1 - _INSET)[:, None, None] * shape + shift[:, None, :]
+        self._shade(order, outlines, colour)
+
+    def _shade(self, order: float, outlines: np.ndarray, colour: np.ndarray) -> None:
+        """Adds nested outlines (3, P, 2), from the rim to the middle, with their tones."""
+        for step, outline in enumerate(outlines):
+            self._shapes.append((order + 1e-4 * step, outline, colour * _TONE[step]))
 
     def _add_capsules(self) -> None:
         ends = np.array(self._capsules).reshape(-1, 1, 2, 3)
@@ -124,8 +149,7 @@ class Canvas:
         shaded[..., 2] *= 1 - inset
         outlines = capsule_outlines(shaded.reshape(-1, 6)).reshape(len(ends), len(_INSET), -1, 2)
         for (order, colour), parts in zip(self._capsule_style, outlines, strict=True):
-            for step in range(len(_INSET)):
-                self._shapes.append((order + 1e-4 * step, parts[step], colour * _TONE[step]))
+            self._shade(order, parts, colour)
 
     def paint(self, height: int, width: int) -> np.ndarray:
         """Paints everything.

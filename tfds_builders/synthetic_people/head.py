@@ -10,13 +10,6 @@ from tfds_builders.synthetic_people.canvas import Canvas
 from tfds_builders.synthetic_people.outfit import Outfit
 from tfds_builders.synthetic_people.view import View
 
-_CIRCLE = np.linspace(0, 2 * np.pi, 20, endpoint=False)
-
-
-def _ellipse(x: float, y: float, half_width: float, half_height: float, slant: float) -> np.ndarray:
-    across, along = half_width * np.cos(_CIRCLE), half_height * np.sin(_CIRCLE)
-    return np.stack([x + across + slant * along, y + along], -1)
-
 
 class HeadPainter:
     """Draws a head in its own frame: units of half the head's height around its middle."""
@@ -35,19 +28,10 @@ class HeadPainter:
         self.neck = view.project(np.stack([collar - (0, 0, 0.02), crown * 0.45 + collar * 0.55]))
         self.slant = -0.10 * self.side
 
-    def _blob(self, order, x, y, half_width, half_height, colour, *, shaded=True) -> None:
-        for step, (inset, tone) in enumerate(((0, 0.84), (0.22, 0.96), (0.55, 1.05))):
-            if step and not shaded:
-                return
-            light_x, light_y = self.canvas.light
-            corners = _ellipse(
-                self.x + self.unit * (x + light_x * inset * half_width * 0.8),
-                self.y + self.unit * (y + light_y * inset * half_height * 0.8),
-                self.unit * half_width * (1 - inset),
-                self.unit * half_height * (1 - inset),
-                self.slant,
-            )
-            self.canvas.polygon(order + 1e-4 * step, corners, colour * (tone if shaded else 1))
+    def _blob(self, order, x, y, half_width, half_height, colour) -> None:
+        centre = (self.x + self.unit * x, self.y + self.unit * y)
+        axes = (self.unit * half_width, self.unit * half_height)
+        self.canvas.ellipse(order, centre, axes, colour, self.slant)
 
     def draw(self, outfit: Outfit) -> None:
         """Draws neck, head, hair and hat."""
@@ -118,9 +102,9 @@ class HeadPainter:
         for eye in (-0.42, 0.42):
             place = middle + (eye * self.front + 0.62 * self.side) * shown
             if abs(place - middle) < shown * 0.86:
-                self._blob(1.32, place, 0.08, 0.085, 0.065, dark, shaded=False)
+                self._blob(1.32, place, 0.08, 0.085, 0.065, dark)
         mouth = middle + 0.6 * self.side * shown
-        self._blob(1.32, mouth, 0.58, 0.20 * (1 - 0.4 * turn), 0.05, skin * 0.6, shaded=False)
+        self._blob(1.32, mouth, 0.58, 0.20 * (1 - 0.4 * turn), 0.05, skin * 0.6)
 
     def _hat(self, outfit: Outfit) -> None:
         width, colour = self.width, outfit.hat_colour

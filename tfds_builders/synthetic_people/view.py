@@ -43,12 +43,9 @@ class View:
         tilt_sine, tilt_cosine = math.sin(self.elevation), math.cos(self.elevation)
         nearness = near * tilt_cosine + up * tilt_sine
         scale = self.pixels_per_metre * self.distance / (self.distance - nearness)
-        return np.stack(
-            [
-                self.centre[0] + scale * right,
-                self.centre[1] - scale * (up * tilt_cosine - near * tilt_sine),
-                near,
-                scale,
-            ],
-            axis=-1,
-        )
+        seen = np.empty((*points.shape[:-1], 4))
+        seen[..., 0] = self.centre[0] + scale * right
+        seen[..., 1] = self.centre[1] - scale * (up * tilt_cosine - near * tilt_sine)
+        seen[..., 2] = near
+        seen[..., 3] = scale
+        return seen
