@@ -22,7 +22,13 @@ import scipy.sparse as sp
 from jaxtyping import Float32, Int32
 
 from sicl_jax.errors import UsageError
-from sicl_jax.evaluation.distances import Block, DistanceRows, euclidean_rows, row_ranges
+from sicl_jax.evaluation.distances import (
+    BLOCK_BYTES,
+    Block,
+    DistanceRows,
+    euclidean_rows,
+    row_ranges,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,13 +62,15 @@ def reranked_rows(
     queries: Float32[np.ndarray, "Q D"],
     gallery: Float32[np.ndarray, "G D"],
     parameters: Reranking = Reranking(),  # noqa: B008 - frozen.
+    *,
+    block_bytes: int = BLOCK_BYTES,
 ) -> DistanceRows:
     """A function that computes re-ranked distances of a range of queries to the gallery.
 
     The work on neighbours, O(N^2 D) time and O(N k) memory, is done here and now.
     """
     points = np.concatenate([queries, gallery])
-    neighbors, farthest = _neighbors(points, parameters.k1 + 1)
+    neighbors, farthest = _neighbors(points, parameters.k1 + 1, block_bytes)
     vectors = _encode(points, neighbors, farthest, parameters)
     del points
     query_vectors = vectors[: len(queries)]
@@ -88,7 +96,7 @@ def reranked_rows(
 
 
 def _neighbors(
-    points: Float32[np.ndarray, "N D"], count: int
+    points: Float32[np.ndarray, "N D"], count: int, block_bytes: int
 ) -> tuple[Int32[np.ndarray, "N K"], Float32[np.ndarray, "N"]]:
     """The nearest points of each, itself first, and the distance of the farthest.
 
@@ -99,7 +107,7 @@ def _neighbors(
     rows = euclidean_rows(points, points)
     nearest = np.empty((size, count), np.int32)
     farthest = np.empty(size, np.float32)
-    for start, stop in row_ranges(size, size):
+    for start, stop in row_ranges(size, size, block_bytes):
         block = rows(start, stop)
         farthest[start:stop] = block.max(axis=1)
         block[np.arange(stop - start), np.arange(start, stop)] = -1  # Itself before duplicates.
