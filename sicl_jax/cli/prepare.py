@@ -24,7 +24,7 @@ _SHOWN_OF_A_KIND = 5
 )
 @click.option("--config", help="Builder config; the same as DATASET/CONFIG.")
 @click.option("--skip_bad", is_flag=True, help="Leave bad files out instead of stopping.")
-@click.option("--overwrite", is_flag=True, help="Replace what was prepared from other files.")
+@click.option("--overwrite", is_flag=True, help="Prepare anew, replacing what is there.")
 def command(dataset, raw, masks, data_dir, config, skip_bad, overwrite):
     """Prepares DATASET: checks every file, then writes ArrayRecord files into DATA_DIR.
 

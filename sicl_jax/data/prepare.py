@@ -7,7 +7,7 @@ import io
 import json
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from sicl_jax.data import builders, card, contact_sheet
 from sicl_jax.data.files import atomic_file
@@ -68,7 +68,7 @@ class Request:
         raw: folder of the raw data; None for a generated data set.
         masks: folder of the masks, or None.
         skip_bad: leave bad files out instead of stopping.
-        overwrite: replace a data set that was prepared from other files.
+        overwrite: prepare anew, and replace what was prepared before.
         cores: number of processes; all usable cores if None.
     """
 
@@ -124,39 +124,25 @@ class _Preparation:
             )
 
     def run(self) -> Prepared:
+        request = self._request
+        existing = Store(self._target) if self._target.exists() and not request.overwrite else None
         if self._is_generated:
-            if self._target.exists():
-                return Prepared(Store(self._target), [], [], was_there=True)
-            return self._write(None)
-        listed = listing.find(self._builder.source, self._request.raw, self._request.masks)
-        if self._noted("listing") == listed.digest:
-            return Prepared(Store(self._target), [], listed.warnings, was_there=True)
+            return _found(existing) if existing else self._write(None)
+        listed = listing.find(self._builder.source, request.raw, request.masks)
+        if existing and existing.metadata.get("listing") == listed.digest:
+            return _found(existing, listed.warnings)
         with self._progress(len(listed.pairs), "checking") as shown:
             planned = plan.check(
-                listed,
-                skip_bad=self._request.skip_bad,
-                cores=self._request.cores,
-                advance=shown.advance,
+                listed, skip_bad=request.skip_bad, cores=request.cores, advance=shown.advance
             )
-        if self._noted("fingerprint") == planned.metadata["fingerprint"]:
-            return Prepared(Store(self._target), planned.problems, planned.warnings, True)
-        if self._target.exists() and not self._request.overwrite:
-            raise UserError(
-                f"{self._target} was prepared from other files; give --overwrite to replace it, "
-                "or another --data_dir"
-            )
-        return self._write(planned)
-
-    def _noted(self, key: str) -> str | None:
-        """A value that was noted down when the data set was prepared, if it is there."""
-        if not self._target.exists():
-            return None
-        try:
-            return Store(self._target).metadata.get(key)
-        except UserError:
-            if self._request.overwrite:
-                return None
-            raise
+        if existing is None:
+            return self._write(planned)
+        if existing.metadata.get("fingerprint") == planned.metadata["fingerprint"]:
+            return _found(existing, planned.warnings)
+        raise UserError(
+            f"{self._target} was prepared from other files; give --overwrite to replace it, or "
+            "another --data_dir"
+        )
 
     def _write(self, planned: plan.Plan | None) -> Prepared:
         """Builds the data set in the staging folder and moves it into place.
@@ -199,6 +185,10 @@ class _Preparation:
             self._target.rename(directory.with_name("replaced"))
         directory.rename(self._target)
         (self._target.parent / PROBLEMS).unlink(missing_ok=True)
+
+
+def _found(store: Store, warnings: Sequence[str] = ()) -> Prepared:
+    return Prepared(store, [], list(warnings), was_there=True)
 
 
 def _check_name(name: str) -> None:

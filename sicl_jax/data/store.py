@@ -118,7 +118,7 @@ def record_digest(record: dict) -> bytes:
 def damaged(path: pathlib.Path, reason: object) -> UserError:
     """The error for a data set that is not what was prepared."""
     line = " ".join(str(reason).split())[:200]
-    return UserError(f"{path} is damaged ({line}); delete its folder and prepare it again")
+    return UserError(f"{path} is damaged ({line}); prepare it again with --overwrite")
 
 
 def _tidy(record: dict) -> dict:

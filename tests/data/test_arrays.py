@@ -1,0 +1,235 @@
+"""Arrays of a prepared data set: PIL's pixels, masks in both modes, kept whole on disk."""
+
+import io
+import os
+
+import numpy as np
+import pytest
+import raw_trees
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from PIL import Image
+
+from sicl_jax.data import files, pixels
+from sicl_jax.data.dataset import load_dataset
+from sicl_jax.data.prepare import Request, prepare
+from sicl_jax.data.store import Store
+from sicl_jax.errors import UsageError, UserError
+from tfds_builders.reid.features import encode_png
+
+SIZE = (64, 32)
+
+
+@pytest.fixture(scope="module")
+def ltcc(tmp_path_factory):
+    """PNG images and palette masks: no loss on the way, so pixels can be compared exactly."""
+    folder = tmp_path_factory.mktemp("ltcc")
+    tree = raw_trees.write_ltcc(folder)
+    prepare(Request("ltcc", folder / "data", tree.raw, tree.masks))
+    return tree, folder / "data"
+
+
+def is_lossless(name: str) -> bool:
+    return name.lower().endswith(".png")
+
+
+def test_images_are_exactly_pils(ltcc):
+    tree, data_dir = ltcc
+    split = load_dataset("ltcc", data_dir, image_size=SIZE).split("train")
+    compared = 0
+    for row, name in enumerate(split.names):
+        if is_lossless(name):
+            expected = tree.pictures[name].image.resize(SIZE[::-1], Image.Resampling.BICUBIC)
+            np.testing.assert_array_equal(split.images[row], np.asarray(expected))
+            compared += 1
+    assert compared > 10
+
+
+def test_parsing_masks_are_the_luminance_of_the_palette(ltcc):
+    tree, data_dir = ltcc
+    data_set = load_dataset("ltcc", data_dir, image_size=SIZE, mask_mode="parsing")
+    split = data_set.split("train")
+    # ITU-R 601 luminance of black, (128, 0, 0), (0, 128, 0) and (128, 128, 0).
+    grey_of_label = np.array([0, 38, 75, 113], np.uint8)
+    for row, name in enumerate(split.names):
+        labels = raw_trees.part_labels(np.asarray(tree.pictures[name].mask) > 0)
+        grey = Image.fromarray(grey_of_label[labels])
+        expected = grey.resize(SIZE[::-1], Image.Resampling.BICUBIC)
+        np.testing.assert_array_equal(split.masks[row], np.asarray(expected))
+
+
+def test_types_and_shapes(ltcc):
+    split = load_dataset("ltcc", ltcc[1], image_size=SIZE).split("gallery")
+    count = len(split)
+    assert split.images.shape == (count, *SIZE, 3)
+    assert split.masks.shape == (count, *SIZE)
+    assert split.images.dtype == split.masks.dtype == np.uint8
+    for labels in (split.identities, split.cameras, split.clothes, split.tracklets):
+        assert labels.shape == (count,)
+        assert labels.dtype == np.int32
+    assert not split.images.flags.writeable
+
+
+def test_arrays_are_made_once(ltcc, monkeypatch):
+    _, data_dir = ltcc
+    first = load_dataset("ltcc", data_dir, image_size=SIZE).split("query")
+    monkeypatch.setattr(Store, "records", None)
+    again = load_dataset("ltcc", data_dir, image_size=SIZE).split("query")
+    np.testing.assert_array_equal(first.images, again.images)
+    assert first.names == again.names
+
+
+def test_another_size_is_another_array(ltcc):
+    _, data_dir = ltcc
+    small = load_dataset("ltcc", data_dir, image_size=(16, 8)).split("query")
+    large = load_dataset("ltcc", data_dir, image_size=SIZE).split("query")
+    assert small.images.shape[1:3] == (16, 8)
+    assert large.images.shape[1:3] == SIZE
+
+
+def test_cache_dir(ltcc, tmp_path):
+    _, data_dir = ltcc
+    data_set = load_dataset("ltcc", data_dir, image_size=(8, 8), cache_dir=tmp_path)
+    data_set.split("query")
+    assert sorted(path.name for path in (tmp_path / data_set.fingerprint).iterdir()) == [
+        "query_labels.npz",
+        "query_rgb_8x8.npy",
+        "query_silhouette_8x8.npy",
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_folder_that_cannot_be_written(ltcc, tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match="cannot write arrays"):
+        load_dataset("ltcc", ltcc[1], image_size=(8, 8), cache_dir=tmp_path).split("query")
+
+
+def test_cache_dir_that_is_a_file(ltcc, tmp_path):
+    (tmp_path / "file").write_text("")
+    data_set = load_dataset("ltcc", ltcc[1], image_size=(8, 8), cache_dir=tmp_path / "file")
+    with pytest.raises(UserError, match="cannot write arrays"):
+        data_set.split("query")
+
+
+def test_fingerprint_depends_on_what_was_prepared_only(tmp_path):
+    prints = []
+    for place in ("one", "two"):
+        tree = raw_trees.write_vc_clothes(tmp_path / place)
+        prepare(Request("vc_clothes", tmp_path / place / "data", tree.raw, tree.masks))
+        prints.append(load_dataset("vc_clothes", tmp_path / place / "data").fingerprint)
+    assert prints[0] == prints[1]
+    mask = next((tmp_path / "two/masks").rglob("*.png"))
+    Image.fromarray(255 - np.asarray(Image.open(mask))).save(mask)
+    request = Request("vc_clothes", tmp_path / "two/data", tree.raw, tree.masks, overwrite=True)
+    assert prepare(request).store.metadata["fingerprint"] != prints[0]
+
+
+def test_generated_data_sets_have_a_fingerprint_too(tmp_path):
+    """Their builder notes none down; `prepare` does, and it is that of the examples."""
+    request = Request("synthetic_people/tiny", tmp_path)
+    prepared = prepare(request)
+    assert prepare(request).was_there
+    data_set = load_dataset("synthetic_people/tiny", tmp_path, image_size=(32, 16))
+    assert data_set.fingerprint == prepared.store.metadata["fingerprint"]
+    assert (data_set.name, data_set.config_name) == ("synthetic_people", "tiny")
+    assert len(data_set.split("train")) == prepared.store.metadata["card"]["train"]["images"]
+
+
+def test_what_differs_from_what_was_prepared_is_refused(ltcc, tmp_path):
+    """Examples swapped for others of the same number: the files are whole, the digest is not."""
+    _, data_dir = ltcc
+    other = raw_trees.write_ltcc(tmp_path / "other")
+    victim = next((other.raw / "train").glob("*_000001.png"))
+    victim.write_bytes(encode_png(np.zeros((48, 24, 3), np.uint8)))
+    prepare(Request("ltcc", tmp_path / "data", other.raw, other.masks))
+    shard = "ltcc-train.array_record-00000-of-00001"
+    mine = tmp_path / "data/ltcc/1.0.0" / shard
+    mine.write_bytes((data_dir / "ltcc/1.0.0" / shard).read_bytes())
+    with pytest.raises(UserError, match="split train differs from what was prepared"):
+        load_dataset("ltcc", tmp_path / "data").split("train")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error", "message"),
+    [
+        ("prcc", {}, UserError, "no prepared data set prcc"),
+        ("ltcc", {"mask_mode": "parts"}, UsageError, "mask_mode 'parts' is unknown"),
+        ("ltcc", {"image_size": (0, 8)}, UsageError, "image_size"),
+    ],
+)
+def test_wrong_arguments(ltcc, name, options, error, message):
+    with pytest.raises(error, match=message):
+        load_dataset(name, ltcc[1], **options)
+
+
+def test_unknown_split(ltcc):
+    with pytest.raises(UserError, match="no split 'test'; it has train, query, gallery"):
+        load_dataset("ltcc", ltcc[1]).split("test")
+
+
+def test_missing_data_dir(tmp_path):
+    with pytest.raises(UserError, match="is not a folder"):
+        load_dataset("ltcc", tmp_path / "nowhere")
+
+
+def test_the_newest_version_is_used(ltcc, tmp_path):
+    import shutil
+
+    shutil.copytree(ltcc[1], tmp_path / "data")
+    for version in ("0.9.0", "10.0.0", "2.0.0.incomplete"):
+        shutil.copytree(tmp_path / "data/ltcc/1.0.0", tmp_path / "data/ltcc" / version)
+    assert load_dataset("ltcc", tmp_path / "data").directory.name == "10.0.0"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    labels=npst.arrays(np.uint8, st.tuples(st.integers(4, 20), st.integers(4, 20))),
+    kind=st.sampled_from(["L", "P", "RGB", "1"]),
+)
+def test_silhouettes_have_two_values_and_the_masks_shape(labels, kind):
+    """At its own size a silhouette is 255 exactly where the mask is not 0, whatever its kind."""
+    if kind == "P":
+        mask = Image.fromarray(labels).convert("P")
+        mask.putdata(labels.ravel().tolist())
+        mask.putpalette([200, 200, 200] * 256)  # Background is label 0, not a black colour.
+    elif kind == "RGB":
+        mask = Image.fromarray(np.stack([labels * 0, labels, labels * 0], axis=-1))
+    elif kind == "1":
+        mask = Image.fromarray(labels > 0)
+    else:
+        mask = Image.fromarray(labels)
+    buffer = io.BytesIO()
+    mask.save(buffer, format="PNG")
+    silhouette = pixels.resized_mask(buffer.getvalue(), labels.shape, "silhouette")
+    np.testing.assert_array_equal(silhouette, np.where(labels > 0, 255, 0))
+
+
+def test_atomic_file_leaves_nothing_behind(tmp_path):
+    target = tmp_path / "a.npy"
+    with files.atomic_file(target) as file:
+        file.write(b"whole")
+        assert not target.exists()
+    assert target.read_bytes() == b"whole"
+    with pytest.raises(ZeroDivisionError), files.atomic_file(target) as file:
+        file.write(b"half")
+        1 / 0  # noqa: B018
+    with files.atomic_file(target) as file:
+        file.write(b"unwanted")
+        file.discard()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
+    assert target.read_bytes() == b"whole"
+
+
+def test_temporary_files_of_dead_processes_are_removed(tmp_path):
+    child = os.fork()
+    if child == 0:
+        context = files.atomic_file(tmp_path / "a.npy")
+        context.__enter__().write(b"half")
+        os._exit(0)  # As if killed.
+    os.waitpid(child, 0)
+    assert len(list(tmp_path.iterdir())) == 1
+    with files.atomic_file(tmp_path / "a.npy") as file:
+        file.write(b"whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
