@@ -1,7 +1,7 @@
 """Run a data set's protocols on the features of its splits."""
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool
@@ -46,7 +46,7 @@ def evaluate_dataset(
             them; if None, those with more than one outfit in query and gallery together.
         reranking: parameters of k-reciprocal re-ranking, or None for none.
         bootstrap: number of the bootstrap's samples, 0 for no confidence intervals.
-        progress: makes a progress bar of a number of queries and a description.
+        progress: makes a progress bar of a number of steps and a description.
 
     Returns:
         Results by the protocol's name, the primary protocol first.
@@ -73,10 +73,8 @@ def evaluate_dataset(
         galleries = (
             _single_shot_galleries(gallery, seed, draws) if selection.single_shot else [gallery]
         )
-        with progress(len(query) * len(galleries), f"{dataset_name}, {group[0].name}") as bar:
-            rankings = [
-                _rank(query, gallery, group, reranking, bar.advance) for gallery in galleries
-            ]
+        title = f"{dataset_name}, {group[0].name}"
+        rankings = _rank_draws(query, galleries, group, reranking, progress, title)
         for protocol in group:
             of_draws = [ranking[protocol.name] for ranking in rankings]
             result = _result(dataset_name, protocol, of_draws)
@@ -106,6 +104,10 @@ def _choose(
         raise UsageError(
             f"{dataset_name} has no protocol '{unknown[0]}'; choose from {', '.join(names)}"
         )
+    if only is not None and not only:
+        raise UsageError(
+            f"no protocol of {dataset_name} is asked for; choose from {', '.join(names)}"
+        )
     wanted = [protocol for protocol in table if only is None or protocol.name in only]
     sides = {
         protocol.name: {protocol.selection.query, protocol.selection.gallery} for protocol in wanted
@@ -114,7 +116,7 @@ def _choose(
     if not present or (only is not None and len(present) < len(wanted)):
         missing = sorted(set().union(*sides.values()) - splits.keys())
         raise UsageError(
-            f"{dataset_name}: its test needs features of {', '.join(missing) or 'some protocol'}; "
+            f"{dataset_name}: its test needs features of {', '.join(missing)}; "
             f"given are {', '.join(sorted(splits)) or 'none'}"
         )
     return present
@@ -187,18 +189,29 @@ def _single_shot_galleries(gallery: FeatureSet, seed: int, draws: int) -> list[F
     return [gallery.take(np.sort(order[starts + picks])) for picks in chosen]
 
 
-def _rank(
+def _rank_draws(
     query: FeatureSet,
-    gallery: FeatureSet,
+    galleries: Sequence[FeatureSet],
     group: Sequence[Protocol],
     reranking: Reranking | None,
-    advance: Callable[[int], None],
-) -> dict[str, Ranking]:
-    distances = None
-    if reranking is not None and len(query) and len(gallery):
-        distances = reranked_rows(query.features, gallery.features, reranking)
+    progress: MakeBar,
+    title: str,
+) -> list[dict[str, Ranking]]:
+    """For each gallery, rankings by the protocol's name."""
     rules = {protocol.name: protocol.rule for protocol in group}
-    return rank(query, gallery, rules, distances=distances, advance=advance)
+    steps = len(galleries) * len(query)
+    if reranking is not None:
+        steps += sum(len(query) + len(gallery) for gallery in galleries)
+    rankings = []
+    with progress(steps, title) as bar:
+        for gallery in galleries:
+            distances = None
+            if reranking is not None:
+                distances = reranked_rows(
+                    query.features, gallery.features, reranking, advance=bar.advance
+                )
+            rankings.append(rank(query, gallery, rules, distances=distances, advance=bar.advance))
+    return rankings
 
 
 def _result(dataset_name: str, protocol: Protocol, rankings: Sequence[Ranking]) -> Result | None:

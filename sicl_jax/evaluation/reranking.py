@@ -15,6 +15,7 @@ pairs that meet, where here it is wanted for every query and gallery image.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import numba
 import numpy as np
@@ -64,13 +65,21 @@ def reranked_rows(
     parameters: Reranking = Reranking(),  # noqa: B008 - frozen.
     *,
     block_bytes: int = BLOCK_BYTES,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> DistanceRows:
     """A function that computes re-ranked distances of a range of queries to the gallery.
 
     The work on neighbours, O(N^2 D) time and O(N k) memory, is done here and now.
+
+    Args:
+        queries: features of the queries.
+        gallery: features of the gallery.
+        parameters: of the method.
+        block_bytes: memory of one block of distances.
+        advance: told the number of points done here, N in all.
     """
     points = np.concatenate([queries, gallery])
-    neighbors, farthest = _neighbors(points, parameters.k1 + 1, block_bytes)
+    neighbors, farthest = _neighbors(points, parameters.k1 + 1, block_bytes, advance)
     vectors = _encode(points, neighbors, farthest, parameters)
     del points
     query_vectors = vectors[: len(queries)]
@@ -96,7 +105,7 @@ def reranked_rows(
 
 
 def _neighbors(
-    points: Float32[np.ndarray, "N D"], count: int, block_bytes: int
+    points: Float32[np.ndarray, "N D"], count: int, block_bytes: int, advance: Callable[[int], None]
 ) -> tuple[Int32[np.ndarray, "N K"], Float32[np.ndarray, "N"]]:
     """The nearest points of each, itself first, and the distance of the farthest.
 
@@ -116,6 +125,7 @@ def _neighbors(
         order = np.lexsort((column, block[row, column], row))
         firsts = np.searchsorted(row, np.arange(stop - start))
         nearest[start:stop] = column[order[firsts[:, None] + np.arange(count)]]
+        advance(stop - start)
     return nearest, np.maximum(farthest, np.float32(1e-30))
 
 
@@ -137,14 +147,14 @@ def _encode(
     expanded = (reciprocal + joining @ half).tocsr()
     vectors = _weigh(points, expanded, farthest)
     nearest = neighbors[:, : parameters.k2]
-    mean = _indicator(nearest).astype(np.float32) * np.float32(1 / nearest.shape[1])
+    mean = _indicator(nearest).astype(np.float32) * np.float32(1 / max(1, nearest.shape[1]))
     return (mean @ vectors).tocsr()
 
 
 def _indicator(neighbors: Int32[np.ndarray, "N K"]) -> sp.csr_array:
     """(N, N) with a one where a column is among the row's neighbours."""
     size, count = neighbors.shape
-    starts = np.arange(0, size * count + 1, count)
+    starts = count * np.arange(size + 1)
     ones = np.ones(size * count, np.int32)
     return sp.csr_array((ones, neighbors.ravel(), starts), shape=(size, size))
 

@@ -250,6 +250,8 @@ def test_progress_counts_the_queries():
 
     evaluate_dataset("prcc", splits("prcc"), progress=Bar)
     assert [total for _, total, _ in told] == [600, 60, 600, 60]
+    evaluate_dataset("celeb_reid", splits("celeb_reid"), progress=Bar, reranking=Reranking())
+    assert told[-1][1] == 60 + 120
     assert all(done == total for _, total, done in told)
     evaluate_dataset("celeb_reid", splits("celeb_reid"), progress=progress)
 
@@ -258,6 +260,7 @@ def test_progress_counts_the_queries():
     ("call", "error", "words"),
     [
         (lambda: protocols("market"), UsageError, "choose from celeb_reid"),
+        (lambda: evaluate_dataset("ltcc", splits("ltcc"), only=[]), UsageError, "is asked for"),
         (lambda: evaluate_dataset("ltcc", {}), UsageError, "needs features of gallery, query"),
         (
             lambda: evaluate_dataset("ltcc", splits("ltcc"), only=["cloth"]),
@@ -304,6 +307,19 @@ def test_no_protocol_left():
     given["gallery"] = strangers(given["gallery"])
     with pytest.raises(UserError, match="no protocol could be run"):
         evaluate_dataset("person_folder", given, only=["cloth_changing", "same_clothes"])
+
+
+@pytest.mark.parametrize("reranking", [None, Reranking()])
+def test_nobody_at_all(reranking):
+    nobody = images(np.random.default_rng(0), 0)
+    everybody = splits("celeb_reid")
+    for given in (
+        everybody | {"gallery": nobody},
+        everybody | {"query": nobody},
+        {"query": nobody, "gallery": nobody},
+    ):
+        with pytest.raises(UserError, match="celeb_reid, standard: .* queries"):
+            evaluate_dataset("celeb_reid", given, reranking=reranking)
 
 
 def test_no_query_of_the_cameras():
