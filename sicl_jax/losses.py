@@ -4,12 +4,30 @@ Everything here is float32. B is the batch, C the (padded) number of clusters, K
 neighbour clusters, D the feature size.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
 from sicl_jax.models.two_stream import l2_normalize
 
 _EPSILON = 1e-6
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Neighbors:
+    """The neighbour clusters of each sample of a batch.
+
+    Attributes:
+        labels: (B, K) int32.
+        similarity: (B, K) float32, w before clipping to [0, 1].
+        count: () int32, columns that count; the K of the formula.
+    """
+
+    labels: jax.Array
+    similarity: jax.Array
+    count: jax.Array
 
 
 def cluster_probabilities(
@@ -49,13 +67,7 @@ def prototype_loss(probabilities: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def neighbor_loss(
-    probabilities: jax.Array,
-    neighbor_labels: jax.Array,
-    neighbor_similarity: jax.Array,
-    draws: jax.Array,
-    num_neighbors: jax.Array,
-    *,
-    compat: str,
+    probabilities: jax.Array, neighbors: Neighbors, draws: jax.Array, *, compat: str
 ) -> jax.Array:
     """L_N, the pull towards neighbouring clusters.
 
@@ -64,23 +76,21 @@ def neighbor_loss(
 
     Args:
         probabilities: (B, C).
-        neighbor_labels: (B, K) int32, neighbours of each sample's cluster.
-        neighbor_similarity: (B, K), w before clipping to [0, 1].
+        neighbors: Of each sample's cluster.
         draws: (B, K) of 0 and 1, delta ~ Bernoulli(w).
-        num_neighbors: () int32, columns that count; the K of the formula.
         compat: `'paper'` or `'released'`.
 
     Returns:
         () float32; 0 when no column counts.
     """
-    cost = -jnp.log(jnp.take_along_axis(probabilities, neighbor_labels, axis=1) + _EPSILON)
-    weight = jnp.clip(neighbor_similarity, 0.0, 1.0) * draws
+    cost = -jnp.log(jnp.take_along_axis(probabilities, neighbors.labels, axis=1) + _EPSILON)
+    weight = jnp.clip(neighbors.similarity, 0.0, 1.0) * draws
     if compat == "paper":
         per_column = jnp.mean(weight * cost, axis=0)
     else:
         per_column = jnp.mean(cost, axis=0) * jnp.mean(weight, axis=0)
-    counted = jnp.arange(per_column.shape[0]) < num_neighbors
-    return jnp.sum(jnp.where(counted, per_column, 0.0)) / (num_neighbors + 1)
+    counted = jnp.arange(per_column.shape[0]) < neighbors.count
+    return jnp.sum(jnp.where(counted, per_column, 0.0)) / (neighbors.count + 1)
 
 
 def draw_neighbors(key: jax.Array, neighbor_similarity: jax.Array) -> jax.Array:

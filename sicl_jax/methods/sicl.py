@@ -115,9 +115,7 @@ class Sicl:
 
     def model(self, weights: Weights) -> TwoStreamModel:
         """A module with these arrays; what it tracks does not change `weights`."""
-        return nnx.merge(
-            self._graph, weights.params, weights.frozen, weights.statistics, copy=True
-        )
+        return nnx.merge(self._graph, weights.params, weights.frozen, weights.statistics, copy=True)
 
     # ---- before training -------------------------------------------------------------------
 
@@ -277,19 +275,19 @@ class Sicl:
         images = {"rgb": augment(rgb_key, batch.images, self._augment)}
         if self.uses_masks:
             images["silhouette"] = augment(silhouette_key, batch.masks, self._augment)
-        labels = state.clusters.labels[batch.indexes]
-        similarity = state.clusters.neighbor_similarity[labels]
+        neighbors = _neighbors_of(state.clusters, batch.indexes)
         draws = {
-            name: losses.draw_neighbors(stream_key, similarity)
+            name: losses.draw_neighbors(stream_key, neighbors.similarity)
             for name, stream_key in zip(images, jax.random.split(draw_key), strict=False)
         }
-        return self.optimizer_step(state, batch.indexes, images, draws)
+        return self.optimizer_step(state, batch.indexes, images, neighbors, draws)
 
     def optimizer_step(
         self,
         state: SiclState,
         indexes: jax.Array,
         images: dict[str, jax.Array],
+        neighbors: losses.Neighbors,
         draws: dict[str, jax.Array],
     ) -> tuple[SiclState, dict[str, jax.Array]]:
         """One step on given, already normalised images.
@@ -298,6 +296,7 @@ class Sicl:
             state: The run.
             indexes: (B,) int32.
             images: By stream `rgb` (and `silhouette`): (B, H, W, 3) float32.
+            neighbors: The neighbour clusters of each sample.
             draws: By stream: (B, K) zeros and ones, the neighbours that take part.
 
         Returns:
@@ -306,8 +305,7 @@ class Sicl:
 
         def objective(params):
             weights = dataclasses.replace(state.weights, params=params)
-            features, statistics, terms = self.forward(state, weights, indexes, images, draws)
-            return sum(terms.values()), (features, statistics, terms)
+            return self._forward(state, weights, indexes, images, neighbors, draws)
 
         params = state.weights.params
         (loss, (features, statistics, terms)), gradients = jax.value_and_grad(
@@ -337,44 +335,35 @@ class Sicl:
         config = self.config
         return config.learning_rate * config.lr_gamma ** (epoch // config.lr_step)
 
-    def forward(self, state, weights, indexes, images, draws):
-        """Features by bank, new running statistics and the loss terms of one batch (section 6)."""
+    def _forward(self, state, weights, indexes, images, neighbors, draws):
+        """The loss (section 6); beside it features by bank, running statistics and loss terms."""
         model = self.model(weights)
-        features, terms = {}, {}
-        rgb = model.rgb(images["rgb"], train=True)
-        features["rgb"] = rgb.feature
-        terms |= self._contrast(state, "rgb", rgb.feature, indexes, draws)
+        streams = {"rgb": model.rgb, "silhouette": model.silhouette}
+        codes = {name: streams[name](images[name], train=True) for name in images}
+        features = {name: code.feature for name, code in codes.items()}
         if self.uses_masks:
-            silhouette = model.silhouette(images["silhouette"], train=True)
-            features["silhouette"] = silhouette.feature
-            features["fusion"] = model.fuse(rgb.feature, silhouette.feature, train=True)
-            terms |= self._contrast(state, "silhouette", silhouette.feature, indexes, draws)
-            labels = state.clusters.labels[indexes]
-            prototypes = state.banks["silhouette"].prototypes[labels]
-            terms["cross_prototype"] = losses.negative_cosine(prototypes, rgb.projection)
-            terms["cross_instance"] = losses.negative_cosine(silhouette.feature, rgb.projection)
-            terms |= self._contrast(state, "fusion", features["fusion"], indexes, {})
-        features = jax.tree.map(jax.lax.stop_gradient, features)
-        return features, nnx.state(model, nnx.BatchStat), terms
+            features["fusion"] = model.fuse(features["rgb"], features["silhouette"], train=True)
 
-    def _contrast(self, state, stream, feature, indexes, draws):
-        """Prototype loss, and neighbour loss where there are draws, of one stream."""
-        clusters, bank = state.clusters, state.banks[stream]
-        labels = clusters.labels[indexes]
-        probabilities = losses.cluster_probabilities(
-            feature, bank.prototypes, clusters.counts, self.config.memory.temperature
-        )
-        terms = {f"{stream}_prototype": losses.prototype_loss(probabilities, labels)}
-        if stream in draws and self.config.neighbors.num:
-            terms[f"{stream}_neighbor"] = losses.neighbor_loss(
-                probabilities,
-                clusters.neighbor_labels[labels],
-                clusters.neighbor_similarity[labels],
-                draws[stream],
-                clusters.num_neighbors,
-                compat=self.config.compat,
+        labels = state.clusters.labels[indexes]
+        terms = {}
+        for name, feature in features.items():
+            probabilities = losses.cluster_probabilities(
+                feature,
+                state.banks[name].prototypes,
+                state.clusters.counts,
+                self.config.memory.temperature,
             )
-        return terms
+            terms[f"{name}_prototype"] = losses.prototype_loss(probabilities, labels)
+            if name in draws and self.config.neighbors.num:
+                terms[f"{name}_neighbor"] = losses.neighbor_loss(
+                    probabilities, neighbors, draws[name], compat=self.config.compat
+                )
+        if self.uses_masks:
+            prototypes = state.banks["silhouette"].prototypes[labels]
+            projection = codes["rgb"].projection
+            terms["cross_prototype"] = losses.negative_cosine(prototypes, projection)
+            terms["cross_instance"] = losses.negative_cosine(features["silhouette"], projection)
+        return sum(terms.values()), (features, nnx.state(model, nnx.BatchStat), terms)
 
     # ---- features --------------------------------------------------------------------------
 
@@ -387,6 +376,15 @@ class Sicl:
 
     def _embed_silhouettes(self, weights: Weights, masks: jax.Array) -> jax.Array:
         return self.model(weights).silhouette.embed(normalize(masks))
+
+
+def _neighbors_of(clusters: memory.Clusters, indexes: jax.Array) -> losses.Neighbors:
+    labels = clusters.labels[indexes]
+    return losses.Neighbors(
+        clusters.neighbor_labels[labels],
+        clusters.neighbor_similarity[labels],
+        clusters.num_neighbors,
+    )
 
 
 def _padded_clusters(num_clusters: int, num_images: int) -> int:

@@ -162,5 +162,16 @@ class ResNet(nnx.Module):
 
 
 def _max_pool(x: jax.Array) -> jax.Array:
-    """3 x 3 max pooling, stride 2, padding 1. After a ReLU zeros are as good as minus infinity."""
-    return nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+    """3 x 3 max pooling, stride 2, padding 1, of an input without negatives.
+
+    Maxima of strided slices, first over rows, then over columns: the gradient of XLA's own
+    pooling (select and scatter) takes six times as long on a CPU.
+    """
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    for axis in (1, 2):
+        size = (x.shape[axis] - 1) // 2
+        first, second, third = (
+            jax.lax.slice_in_dim(x, start, start + 2 * size - 1, 2, axis) for start in range(3)
+        )
+        x = jnp.maximum(jnp.maximum(first, second), third)
+    return x

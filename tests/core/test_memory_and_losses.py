@@ -33,13 +33,14 @@ def case(golden):
 
 
 def _neighbor_inputs(case):
-    """The sample-wise golden arrays (B, K): labels, similarities and draws."""
+    """The sample-wise golden neighbours and draws, (B, K)."""
     indexes, count = case["indexes"], int(case["num_neighbors"])
-    return (
+    neighbors = losses.Neighbors(
         jnp.asarray(case["neighbor_labels"][indexes, 1 : count + 1], jnp.int32),
         jnp.asarray(case["neighbor_similarity"][indexes, 1 : count + 1]),
-        jnp.asarray(case["bernoulli_draws"].T),
+        jnp.asarray(count),
     )
+    return neighbors, jnp.asarray(case["bernoulli_draws"].T)
 
 
 def _total(inputs, other, case, clusters, bank, parts):
@@ -49,9 +50,7 @@ def _total(inputs, other, case, clusters, bank, parts):
     )
     total = losses.prototype_loss(probabilities, labels)
     if "neighbor" in parts:
-        total += losses.neighbor_loss(
-            probabilities, *_neighbor_inputs(case), clusters.num_neighbors, compat="released"
-        )
+        total += losses.neighbor_loss(probabilities, *_neighbor_inputs(case), compat="released")
     if "cross" in parts:
         total += losses.negative_cosine(bank.prototypes[labels], other)
         total += losses.negative_cosine(inputs, other)
@@ -78,9 +77,7 @@ def test_each_loss_term_matches_the_published_code(case):
     probabilities = losses.cluster_probabilities(
         jnp.asarray(case["inputs"]), bank.prototypes, clusters.counts, float(case["temperature"])
     )
-    neighbor = losses.neighbor_loss(
-        probabilities, *_neighbor_inputs(case), clusters.num_neighbors, compat="released"
-    )
+    neighbor = losses.neighbor_loss(probabilities, *_neighbor_inputs(case), compat="released")
     other = jnp.asarray(case["other_stream"])
     np.testing.assert_allclose(neighbor, case["neighbor_loss"], rtol=1e-5)
     np.testing.assert_allclose(
@@ -123,8 +120,9 @@ def test_the_paper_weights_each_sample_by_its_own_draw():
             for b in range(6)
         ]
         expected += np.mean(terms) / (3 + 1)
-    got = losses.neighbor_loss(probabilities, labels, similarity, draws, 3, compat="paper")
-    released = losses.neighbor_loss(probabilities, labels, similarity, draws, 3, compat="released")
+    neighbors = losses.Neighbors(labels, similarity, 3)
+    got = losses.neighbor_loss(probabilities, neighbors, draws, compat="paper")
+    released = losses.neighbor_loss(probabilities, neighbors, draws, compat="released")
     np.testing.assert_allclose(got, expected, rtol=1e-5)
     assert abs(released - got) > 1e-3
 
@@ -133,7 +131,8 @@ def test_no_neighbors_no_loss():
     probabilities = jnp.full((3, 4), 0.25)
     labels = jnp.zeros((3, 2), jnp.int32)
     ones = jnp.ones((3, 2))
-    assert losses.neighbor_loss(probabilities, labels, ones, ones, 0, compat="paper") == 0
+    neighbors = losses.Neighbors(labels, ones, 0)
+    assert losses.neighbor_loss(probabilities, neighbors, ones, compat="paper") == 0
 
 
 @hypothesis.settings(deadline=None, max_examples=30)
