@@ -18,7 +18,7 @@ from PIL import Image
 from tfds_builders.synthetic_people import studio
 from tfds_builders.synthetic_people.world import OUTFIT, Shot, World
 
-TRAIN_PEOPLE, TEST_PEOPLE = (1, 2, 3), (4, 5, 6)
+VALIDATION_PERSON = 7
 CAMERAS = "ABC"
 PER_CAMERA = 2
 ORIENTATION = 0x0112
@@ -34,6 +34,17 @@ _WORLD = World(
     query_changed_images=6,
     gallery_images=6,
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Cast:
+    """Who is in a tree."""
+
+    train: tuple[int, ...] = (1, 2, 3)
+    test: tuple[int, ...] = (4, 5, 6)
+
+
+CAST = Cast()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,51 +176,55 @@ def part_labels(person: np.ndarray) -> np.ndarray:
     return np.where(person, thirds[:, None], 0).astype(np.uint8)
 
 
-def write_prcc(folder: pathlib.Path) -> RawTree:
+def write_prcc(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
     """As PRCC: `rgb/train`, `rgb/val` of the same people, `rgb/test/A`, `B`, `C`."""
     writer = _Writer(folder, mask_kind="binary")
-    for p in people(TRAIN_PEOPLE):
-        split = "val" if p.identity == 1 and p.number == 1 else "train"
+    for p in people(cast.train):
+        split = "val" if p.identity == cast.train[0] and p.number == 1 else "train"
         name = f"{CAMERAS[p.camera]}_cropped_rgb{p.number + 1:03d}"
         stem = f"rgb/{split}/{p.identity:03d}/{name}"
         writer.add(split, stem, p, (p.identity, p.camera, p.clothes, -1))
     splits = ("gallery", "query_same", "query_changed")
-    for p in people(TEST_PEOPLE):
+    for p in people(cast.test):
         stem = f"rgb/test/{CAMERAS[p.camera]}/{p.identity:03d}/cropped_rgb{p.number + 1:03d}"
         writer.add(splits[p.camera], stem, p, (p.identity, p.camera, p.clothes, -1))
     return writer.finish()
 
 
-def _in_three_folders(writer: _Writer, folders: tuple[str, str, str], name, labels) -> None:
+def _in_three_folders(
+    writer: _Writer, cast: Cast, folders: tuple[str, str, str], name, labels
+) -> None:
     """Training people to the first folder; each camera's first picture of a test person is a
     query."""
     splits = ("train", "query", "gallery")
-    for p in (*people(TRAIN_PEOPLE), *people(TEST_PEOPLE)):
-        place = 0 if p.identity in TRAIN_PEOPLE else 1 + p.number
+    for p in (*people(cast.train), *people(cast.test)):
+        place = 0 if p.identity in cast.train else 1 + p.number
         writer.add(splits[place], f"{folders[place]}/{name(p)}", p, labels(p, place))
 
 
-def write_ltcc(folder: pathlib.Path) -> RawTree:
+def write_ltcc(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
     """As LTCC: PNG images and lists of who changes clothes."""
     writer = _Writer(folder, mask_kind="palette", extension=".png")
     _in_three_folders(
         writer,
+        cast,
         ("train", "query", "test"),
         lambda p: f"{p.identity:03d}_{p.clothes + 1}_c{p.camera + 1}_{p.number:06d}",
         lambda p, place: (p.identity, p.camera + 1, p.clothes, -1),  # noqa: ARG005
     )
     info = writer.tree.raw / "info"
     info.mkdir()
-    (info / "cloth-change_id_test.txt").write_text("".join(f"{i}\n" for i in TEST_PEOPLE))
+    (info / "cloth-change_id_test.txt").write_text("".join(f"{i}\n" for i in cast.test))
     (info / "cloth-unchange_id_test.txt").write_text("")
     return writer.finish()
 
 
-def write_vc_clothes(folder: pathlib.Path) -> RawTree:
+def write_vc_clothes(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
     """As VC-Clothes: names with dashes; cameras 2, 3 and 4, so that all protocols have images."""
     writer = _Writer(folder, mask_kind="grey")
     _in_three_folders(
         writer,
+        cast,
         ("train", "query", "gallery"),
         lambda p: f"{p.identity:04d}-{p.camera + 2:02d}-{p.clothes + 1:02d}-{p.number + 1:02d}",
         lambda p, place: (p.identity, p.camera + 2, p.clothes, -1),  # noqa: ARG005
@@ -217,12 +232,13 @@ def write_vc_clothes(folder: pathlib.Path) -> RawTree:
     return writer.finish()
 
 
-def write_celeb(folder: pathlib.Path) -> RawTree:
+def write_celeb(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
     """As Celeb-reID and its light version: neither cameras nor outfits in the names."""
     writer = _Writer(folder, mask_kind="grey")
     numbers = itertools.count()
     _in_three_folders(
         writer,
+        cast,
         ("train", "query", "gallery"),
         lambda p: f"{p.identity}_{p.camera * PER_CAMERA + p.number + 1}_0",
         lambda p, place: (p.identity, place - 1, next(numbers), -1),
@@ -230,7 +246,7 @@ def write_celeb(folder: pathlib.Path) -> RawTree:
     return writer.finish()
 
 
-def write_deepchange(folder: pathlib.Path) -> RawTree:
+def write_deepchange(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
     """As DeepChange: lists with tracklets, and an image that no list names."""
     writer = _Writer(folder, mask_kind="palette")
     lists: dict[str, list[str]] = {}
@@ -241,10 +257,10 @@ def write_deepchange(folder: pathlib.Path) -> RawTree:
         "query": "test-set-query",
         "gallery": "test-set-gallery",
     }
-    for p in (*people(TRAIN_PEOPLE), *people((*TEST_PEOPLE, 7))):
+    for p in (*people(cast.train), *people((*cast.test, VALIDATION_PERSON))):
         kind = "query" if p.number == 0 else "gallery"
-        split = "train" if p.identity in TRAIN_PEOPLE else kind
-        split = f"val_{kind}" if p.identity == 7 else split
+        split = "train" if p.identity in cast.train else kind
+        split = f"val_{kind}" if p.identity == VALIDATION_PERSON else split
         tracklet = 100 * p.identity + 10 * p.camera + p.number
         name = f"P{p.identity:04d}_C{p.camera + 1:02d}_D{p.clothes:03d}_14h_{p.number:05d}"
         labels = (p.identity, p.camera + 1, p.clothes, tracklet)
@@ -253,16 +269,17 @@ def write_deepchange(folder: pathlib.Path) -> RawTree:
     for place, lines in lists.items():
         (writer.tree.raw / f"{place}-bbox.txt").write_text("".join(lines))
     unlisted = "train-set/P0001_C01_D000_14h_99999"
-    _write_plain(writer.tree.raw / f"{unlisted}.jpg", people(TRAIN_PEOPLE)[0].image)
-    _write_mask(writer.tree.masks / f"{unlisted}.png", people(TRAIN_PEOPLE)[0].mask, "palette")
+    _write_plain(writer.tree.raw / f"{unlisted}.jpg", people(cast.train)[0].image)
+    _write_mask(writer.tree.masks / f"{unlisted}.png", people(cast.train)[0].mask, "palette")
     return writer.finish()
 
 
-def write_person_folder(folder: pathlib.Path) -> RawTree:
+def write_person_folder(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
     """A user's own crops: folders of people, cameras and outfits from a table."""
     writer = _Writer(folder, mask_kind="grey")
     _in_three_folders(
         writer,
+        cast,
         ("train", "query", "gallery"),
         lambda p: f"{p.identity}/crop {p.camera}{p.number}",
         lambda p, place: (p.identity, p.camera, p.clothes, -1),  # noqa: ARG005

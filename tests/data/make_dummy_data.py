@@ -1,0 +1,31 @@
+"""Writes `dummy_data` of the builder packages; run by hand when a layout changes.
+
+python tests/data/make_dummy_data.py
+"""
+
+import pathlib
+import shutil
+import tempfile
+
+import raw_trees
+
+_BUILDERS = pathlib.Path(__file__).parents[2] / "tfds_builders"
+_CAST = raw_trees.Cast(train=(1,), test=(4,))
+
+
+def main() -> None:
+    """Writes one tree for each data set, its masks in `masks` as `tfds build` wants them."""
+    for name, write in raw_trees.WRITERS.items():
+        target = _BUILDERS / name / "dummy_data"
+        shutil.rmtree(target, ignore_errors=True)
+        with tempfile.TemporaryDirectory() as folder:
+            tree = write(pathlib.Path(folder), _CAST)
+            shutil.move(tree.raw, target)
+            shutil.move(tree.masks, target / "masks")
+        for junk in [*target.rglob("Thumbs.db"), *target.rglob(".DS_Store")]:
+            junk.unlink()  # Git and editors treat them in ways of their own.
+        print(name, sum(path.is_file() for path in target.rglob("*")), "files")
+
+
+if __name__ == "__main__":
+    main()
