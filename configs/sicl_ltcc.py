@@ -1,0 +1,15 @@
+"""SiCL on LTCC."""
+
+import ml_collections
+
+from sicl_jax.configs import base
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The published settings for this data set (arXiv 2305.13600, section 4.2)."""
+    config = base.get_config()
+    config.data.name = "ltcc"
+    config.model.pretrained = "imagenet"
+    config.steps_per_epoch = 200
+    config.neighbors.num = 10
+    return config
