@@ -17,7 +17,7 @@ def resized_image(data: bytes, size: tuple[int, int]) -> UInt8[np.ndarray, "H W 
         size: height and width in pixels.
     """
     with Image.open(io.BytesIO(data)) as image:
-        return _resize(image.convert("RGB"), size)
+        return resized(image.convert("RGB"), size)
 
 
 def resized_mask(data: bytes, size: tuple[int, int], mode: str) -> UInt8[np.ndarray, "H W"]:
@@ -31,7 +31,7 @@ def resized_mask(data: bytes, size: tuple[int, int], mode: str) -> UInt8[np.ndar
         mode: `silhouette` or `parsing`, see `grey_mask`.
     """
     with Image.open(io.BytesIO(data)) as mask:
-        return _resize(grey_mask(mask, mode), size)
+        return resized(grey_mask(mask, mode), size)
 
 
 def grey_mask(mask: Image.Image, mode: str) -> Image.Image:
@@ -50,6 +50,7 @@ def grey_mask(mask: Image.Image, mode: str) -> Image.Image:
     return Image.fromarray(np.where(person, np.uint8(255), np.uint8(0)))
 
 
-def _resize(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+def resized(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """A picture as an array of height and width `size`, by PIL's bicubic filter."""
     height, width = size
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))

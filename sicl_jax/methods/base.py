@@ -44,10 +44,30 @@ class Batch:
     masks: jax.Array | None
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class WeightsOnly:
+    """A state of which nothing but the weights was loaded: enough for `Method.embed`.
+
+    Attributes:
+        weights: The model's arrays, as in the method's own state.
+    """
+
+    weights: Any
+
+
 class Method(Protocol):
-    """A way to train. The state is a pytree of arrays and, with the config, the whole run."""
+    """A way to train. The state is a pytree of arrays and, with the config, the whole run.
+
+    A state has a field `weights`, and that is all of it that `embed` reads.
+
+    Attributes:
+        uses_masks: Whether training needs masks.
+        streams: What `embed` can give features of; the first is the one that a test uses.
+    """
 
     uses_masks: bool
+    streams: tuple[str, ...]
 
     def init(self, data: TrainingData, seed: int) -> State:
         """The state before the first epoch, placed on the devices."""
@@ -71,5 +91,21 @@ class Method(Protocol):
     ) -> tuple[State, dict[str, jax.Array]]:
         """One step, pure and traceable; scalars to log under their names."""
 
-    def embed(self, state: State, images: jax.Array) -> jax.Array:
-        """Features (B, D) float32, unit rows, of images (B, H, W, 3) uint8; traceable."""
+    def abstract_weights(self) -> Any:
+        """Shapes and types of the state's `weights`."""
+
+    def embed(
+        self,
+        state: State | WeightsOnly,
+        images: jax.Array | None,
+        masks: jax.Array | None = None,
+        stream: str = "rgb",
+    ) -> jax.Array:
+        """Features (B, D) float32, unit rows, in evaluation mode; traceable.
+
+        Args:
+            state: The run, or its weights alone.
+            images: (B, H, W, 3) uint8; may be None where the stream sees masks alone.
+            masks: (B, H, W) uint8 grey; None where the stream sees images alone.
+            stream: One of `streams`.
+        """

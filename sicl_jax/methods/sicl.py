@@ -18,9 +18,10 @@ from sicl_jax import clustering, devices, losses, memory
 from sicl_jax.data import sampler
 from sicl_jax.data.augment import AugmentConfig, augment, normalize
 from sicl_jax.errors import UsageError
-from sicl_jax.methods.base import Batch, TrainingData
+from sicl_jax.methods.base import Batch, TrainingData, WeightsOnly
+from sicl_jax.methods.embedder import Embedder
+from sicl_jax.models import pretrained
 from sicl_jax.models.batch_norm import Frozen
-from sicl_jax.models.extract import in_batches
 from sicl_jax.models.initialize import draw
 from sicl_jax.models.resnet import ResNetConfig
 from sicl_jax.models.two_stream import TwoStreamModel
@@ -90,28 +91,36 @@ class Sicl:
     def __init__(self, config: ml_collections.ConfigDict):
         self.config = config
         self.uses_masks = config.silhouettes
+        self.streams = ("rgb", "silhouette", "fusion") if config.silhouettes else ("rgb",)
         self._optimizer = make_optimizer(config.weight_decay)
         self._augment = AugmentConfig(**config.augment)
+        model = config.model
+        self._shape = ResNetConfig(
+            model.block, tuple(model.stage_sizes), model.width, model.last_stride
+        )
         self._graph = nnx.graphdef(nnx.eval_shape(self._build))
 
     def _build(self) -> TwoStreamModel:
-        model = self.config.model
         return TwoStreamModel(
-            ResNetConfig(model.block, tuple(model.stage_sizes), model.width, model.last_stride),
+            self._shape,
             silhouettes=self.config.silhouettes,
-            dtype=devices.compute_dtype(model.dtype),
+            dtype=devices.compute_dtype(self.config.model.dtype),
             rngs=nnx.Rngs(0),
         )
 
     def initial_weights(self, seed: int) -> Weights:
-        """Weights drawn anew, on the host."""
-        return draw(self.abstract_weights(), seed)
+        """Weights drawn anew, on the host; published ones where `config.model.pretrained` says."""
+        weights = draw(self.abstract_weights(), seed)
+        source = self.config.model.pretrained
+        if not source:
+            return weights
+        model = self.model(weights)
+        pretrained.load(model, source, self._shape)
+        return _split(model)
 
     def abstract_weights(self) -> Weights:
         """Shapes of the weights."""
-        model = nnx.eval_shape(self._build)
-        _, *parts = nnx.split(model, nnx.Param, Frozen, nnx.BatchStat)
-        return Weights(*parts)
+        return _split(nnx.eval_shape(self._build))
 
     def model(self, weights: Weights) -> TwoStreamModel:
         """A module with these arrays; what it tracks does not change `weights`."""
@@ -146,18 +155,12 @@ class Sicl:
 
     def embed_all(self, weights: Weights, data: TrainingData, *, stream: str) -> np.ndarray:
         """(N, D) features of all training images in evaluation mode, one stream."""
-        if stream == "rgb":
-            embed, images = self._embed_rgb, data.images
-        else:
-            embed, images = self._embed_silhouettes, data.masks
-        apply = jax.jit(embed, out_shardings=devices.by_rows())
-        return in_batches(
-            lambda batch: apply(weights, batch), images, batch_size=self.config.embed_batch_size
-        )
+        embedder = Embedder(self, stream=stream, batch_size=self.config.embed_batch_size)
+        return embedder(WeightsOnly(weights), data.images, data.masks)
 
     def abstract_state(self, data: TrainingData) -> SiclState:
         """Structure, types and shardings of the state (`methods.base.Method`)."""
-        rows, size = devices.padded_rows(len(data)), self._graph_features
+        rows, size = devices.padded_rows(len(data)), self._shape.num_features
         streams = ("rgb", "silhouette", "fusion") if self.uses_masks else ("rgb",)
         clusters = self._grouping(np.arange(len(data)), len(data))
 
@@ -184,11 +187,6 @@ class Sicl:
             epoch=whole(scalar),
             step=whole(scalar),
         )
-
-    @property
-    def _graph_features(self) -> int:
-        model = self.config.model
-        return ResNetConfig(model.block, tuple(model.stage_sizes), model.width).num_features
 
     # ---- before an epoch -------------------------------------------------------------------
 
@@ -367,15 +365,26 @@ class Sicl:
 
     # ---- features --------------------------------------------------------------------------
 
-    def embed(self, state: SiclState, images: jax.Array) -> jax.Array:
-        """RGB features of uint8 images, evaluation mode: all that a test uses."""
-        return self._embed_rgb(state.weights, images)
+    def embed(
+        self,
+        state: SiclState | WeightsOnly,
+        images: jax.Array | None,
+        masks: jax.Array | None = None,
+        stream: str = "rgb",
+    ) -> jax.Array:
+        """Features of one stream in evaluation mode; a test uses `rgb` alone (section 8)."""
+        model = self.model(state.weights)
+        if stream == "silhouette":
+            return model.silhouette.embed(normalize(masks))
+        rgb = model.rgb.embed(normalize(images))
+        if stream == "rgb":
+            return rgb
+        return model.fuse(rgb, model.silhouette.embed(normalize(masks)), train=False)
 
-    def _embed_rgb(self, weights: Weights, images: jax.Array) -> jax.Array:
-        return self.model(weights).rgb.embed(normalize(images))
 
-    def _embed_silhouettes(self, weights: Weights, masks: jax.Array) -> jax.Array:
-        return self.model(weights).silhouette.embed(normalize(masks))
+def _split(model: TwoStreamModel) -> Weights:
+    _, *parts = nnx.split(model, nnx.Param, Frozen, nnx.BatchStat)
+    return Weights(*parts)
 
 
 def _neighbors_of(clusters: memory.Clusters, indexes: jax.Array) -> losses.Neighbors:

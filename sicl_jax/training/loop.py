@@ -16,6 +16,7 @@ from sicl_jax.console import progress as show_progress
 from sicl_jax.data.dataset import ReidDataset, load_dataset
 from sicl_jax.errors import UserError
 from sicl_jax.methods.base import Method, State, TrainingData
+from sicl_jax.methods.embedder import Embedder
 from sicl_jax.training import steps, workdir
 from sicl_jax.training.checkpoints import Checkpoints, Progress
 from sicl_jax.training.logging import MetricsLog
@@ -113,12 +114,8 @@ class _Run:
         if not any(name in self.dataset.split_names for name in needed):
             self.say(f"{self.dataset.name} has no test splits: training without tests")
             return None
-        return Tester(
-            self.dataset,
-            self.method.embed,
-            batch_size=self.config.embed_batch_size,
-            seed=self.config.seed,
-        )
+        embedder = Embedder(self.method, batch_size=self.config.embed_batch_size)
+        return Tester(self.dataset, embedder, seed=self.config.seed)
 
     def _start(self) -> tuple[State, Progress, int]:
         """The newest checkpoint, or a new state."""

@@ -1,13 +1,12 @@
 """Tests a model: features of the test splits, then the data set's protocols."""
 
-from collections.abc import Callable
+from typing import Any
 
-import jax
-import numpy as np
-
-from sicl_jax import devices, evaluation
+from sicl_jax import evaluation
 from sicl_jax.data.dataset import ReidDataset, Split
-from sicl_jax.models.extract import in_batches
+from sicl_jax.errors import UserError
+from sicl_jax.evaluation.progress import MakeBar, silent
+from sicl_jax.methods.embedder import Embedder
 
 
 class Tester:
@@ -15,41 +14,57 @@ class Tester:
 
     Args:
         dataset: Prepared data.
-        embed: Traceable (state, images (B, H, W, 3) uint8) -> (B, D) unit rows.
-        batch_size: Images in a batch.
+        embedder: Makes the features.
         seed: Decides single-shot galleries.
     """
 
-    def __init__(
-        self, dataset: ReidDataset, embed: Callable, *, batch_size: int = 256, seed: int = 0
-    ):
+    def __init__(self, dataset: ReidDataset, embedder: Embedder, *, seed: int = 0):
         self.dataset = dataset
-        self._embed = jax.jit(embed, out_shardings=devices.by_rows())
-        self._batch_size = batch_size
+        self._embedder = embedder
         self._seed = seed
-        self.protocol = evaluation.selection_protocol(dataset.name)
-        self._splits = evaluation.required_splits(dataset.name)
+        self.splits = tuple(
+            name for name in evaluation.required_splits(dataset.name) if name in dataset.split_names
+        )
 
-    def features(self, state) -> dict[str, evaluation.FeatureSet]:
-        """Features of every test split that the data set has."""
+    def features(self, state, progress: MakeBar = silent) -> dict[str, evaluation.FeatureSet]:
+        """Features of every test split that the data set has.
+
+        Raises:
+            UserError: The features are of masks and a split has none.
+        """
         return {
-            name: self._feature_set(state, self.dataset.split(name))
-            for name in self._splits
-            if name in self.dataset.split_names
+            name: self.feature_set(state, self.dataset.split(name), f"features of {name}", progress)
+            for name in self.splits
         }
 
-    def _feature_set(self, state, split: Split) -> evaluation.FeatureSet:
-        features = in_batches(
-            lambda images: self._embed(state, images), split.images, batch_size=self._batch_size
-        )
+    def feature_set(
+        self, state, split: Split, title: str, progress: MakeBar = silent
+    ) -> evaluation.FeatureSet:
+        """Features of one split with its labels."""
+        if self._embedder.reads_masks and split.masks is None:
+            raise UserError(
+                f"{self.dataset.directory}: {title} of stream {self._embedder.stream!r} need masks "
+                "and this split has none; prepare it with them, or use the stream 'rgb'"
+            )
+        with progress(len(split), title) as bar:
+            features = self._embedder(state, split.images, split.masks, on_batch=bar.advance)
         return evaluation.FeatureSet(
-            features=np.asarray(features, np.float32),
+            features=features,
             identities=split.identities,
             cameras=split.cameras,
             clothes=split.clothes,
             tracklets=split.tracklets,
+            names=split.names,
         )
 
-    def test(self, state) -> dict[str, evaluation.Result]:
-        """Results by protocol."""
-        return evaluation.evaluate_dataset(self.dataset.name, self.features(state), seed=self._seed)
+    def test(
+        self, state, *, progress: MakeBar = silent, **options: Any
+    ) -> dict[str, evaluation.Result]:
+        """Results by protocol; `options` are those of `evaluation.evaluate_dataset`."""
+        return evaluation.evaluate_dataset(
+            self.dataset.name,
+            self.features(state, progress),
+            seed=self._seed,
+            progress=progress,
+            **options,
+        )

@@ -1,0 +1,118 @@
+"""Reading a run that others may still be writing: its checkpoints' weights, nothing else of it.
+
+Training restores whole states (`checkpoints.py`); a test or a search needs the weights alone, a
+fraction of the bytes, and must leave the workdir as it is.
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from sicl_jax import devices
+from sicl_jax.errors import UsageError, UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """A checkpoint on disk.
+
+    Attributes:
+        folder: Its folder.
+        step: Optimiser steps done.
+        epoch: Epochs done.
+    """
+
+    folder: pathlib.Path
+    step: int
+    epoch: int
+
+
+def find(workdir: pathlib.Path, which: str = "best") -> Saved:
+    """The checkpoint `which` of a run.
+
+    Args:
+        workdir: The run's folder.
+        which: `'best'`, `'latest'` or a step number. A run that is never tested has no best one,
+            and then its latest one is meant.
+
+    Raises:
+        UserError: There is no such checkpoint.
+        UsageError: `which` is none of the above.
+    """
+    if which not in ("best", "latest") and not which.isdecimal():
+        raise UsageError(f"--checkpoint {which}: choose 'best', 'latest' or a step number")
+    folders = {kind: _steps(workdir / "checkpoints" / kind) for kind in ("latest", "best")}
+    kept = {**folders["latest"], **folders["best"]}
+    if not kept:
+        raise UserError(f"{workdir}: no checkpoint yet; train first")
+    if which.isdecimal():
+        if int(which) not in kept:
+            raise UserError(
+                f"--checkpoint {which}: not kept; {workdir} has steps "
+                f"{', '.join(map(str, sorted(kept)))}"
+            )
+        step, folder = int(which), kept[int(which)]
+    else:
+        chosen = folders[which] or folders["latest"] or folders["best"]
+        step, folder = max(chosen.items())
+    return Saved(folder, step, _epoch(folder))
+
+
+def load_weights(workdir: pathlib.Path, which: str, abstract: Any) -> tuple[Any, Saved]:
+    """The weights of a checkpoint, whole on every device.
+
+    Args:
+        workdir: The run's folder.
+        which: As for `find`.
+        abstract: Shapes and types of the weights (`Method.abstract_weights`).
+
+    Raises:
+        UserError: There is no such checkpoint, it is damaged, or it is of another model.
+    """
+    target = {
+        "weights": jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(
+                leaf.shape, leaf.dtype, sharding=devices.replicated()
+            ),
+            abstract,
+        )
+    }
+    saved = find(workdir, which)
+    try:
+        return _read(saved.folder / "state", target)["weights"], saved
+    except Exception as error:  # Orbax and TensorStore raise many kinds of errors.
+        if not saved.folder.exists():  # A run that goes on has replaced it by a newer one.
+            return load_weights(workdir, which, abstract)
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{saved.folder}: damaged, or of another model ({reason}); choose another --checkpoint"
+        ) from error
+
+
+def _read(folder: pathlib.Path, target: Any) -> Any:
+    """The part of a saved tree that `target` has."""
+    arguments = ocp.args.PyTreeRestore(
+        item=target,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(target),
+        partial_restore=True,
+    )
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        return reader.restore(folder, args=arguments)
+
+
+def _steps(folder: pathlib.Path) -> dict[int, pathlib.Path]:
+    """Whole checkpoints by step; those being written bear other names."""
+    if not folder.is_dir():
+        return {}
+    return {int(path.name): path.resolve() for path in folder.iterdir() if path.name.isdecimal()}
+
+
+def _epoch(folder: pathlib.Path) -> int:
+    try:
+        return int(json.loads((folder / "run" / "metadata").read_text())["epoch"])
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder}: damaged ({error}); choose another --checkpoint") from error
