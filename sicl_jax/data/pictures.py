@@ -1,0 +1,164 @@
+"""From what a caller has (files, PIL images, arrays) to the pixels that a model sees."""
+
+import collections
+import io
+import itertools
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from sicl_jax.data import pixels
+from sicl_jax.data.files import usable_cores
+from sicl_jax.errors import UserError
+from tfds_builders.reid import images as stored_images
+from tfds_builders.reid import tree
+from tfds_builders.reid.problems import RawDataError
+
+Picture = str | os.PathLike[str] | Image.Image | np.ndarray
+"""A file, a PIL image, or an array (H, W, 3) or (H, W) of uint8."""
+
+_MISSING = object()
+
+
+def list_images(folder: str | os.PathLike[str]) -> list[str]:
+    """Paths of all images below a folder, relative to it, sorted; links out of it are left out.
+
+    Raises:
+        UserError: It is no folder, or holds no image.
+    """
+    try:
+        entries = tree.Tree(pathlib.Path(folder)).files()
+    except RawDataError as error:
+        raise UserError(f"{error}; give a folder of images") from error
+    names = [entry.path for entry in entries if tree.is_image(entry)]
+    if not names:
+        endings = ", ".join(sorted(tree.IMAGE_SUFFIXES))
+        raise UserError(f"{folder}: no images in this folder; they must end in {endings}")
+    return names
+
+
+def one_by_one(pictures: Picture | Iterable[Picture]) -> Iterable[Picture]:
+    """One picture, a stack (N, H, W, 3) or any iterable of pictures, as an iterable."""
+    if isinstance(pictures, str | os.PathLike | Image.Image):
+        return (pictures,)
+    if isinstance(pictures, Iterable) and not hasattr(pictures, "ndim"):
+        return pictures
+    array = np.asarray(pictures)
+    return (array,) if array.ndim <= 3 else array
+
+
+def image_pixels(picture: Picture, size: tuple[int, int]) -> np.ndarray:
+    """A picture as the model sees it: turned upright, RGB, resized with PIL's bicubic filter.
+
+    Args:
+        picture: A file, a PIL image or an array.
+        size: Height and width in pixels.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        UserError: A file cannot be read or is no image; an array has another shape or type.
+    """
+    if isinstance(picture, str | os.PathLike):
+        return pixels.resized_image(_file(picture), size)
+    return pixels.resized(_pil(picture).convert("RGB"), size)
+
+
+def mask_pixels(picture: Picture, size: tuple[int, int], mode: str) -> np.ndarray:
+    """A mask as the model sees it.
+
+    Args:
+        picture: A file, a PIL image or an array (H, W); 0 is background.
+        size: Height and width in pixels.
+        mode: `config.data.mask_mode`.
+
+    Returns:
+        (H, W) uint8 grey.
+
+    Raises:
+        UserError: As for `image_pixels`.
+    """
+    if isinstance(picture, str | os.PathLike):
+        return pixels.resized_mask(_mask_file(picture), size, mode)
+    return pixels.resized(pixels.grey_mask(_pil(picture), mode), size)
+
+
+def decoded_batches(
+    columns: Sequence[Iterable[Any]], readers: Sequence[Callable], batch_size: int
+) -> Iterator[list[np.ndarray]]:
+    """Batches of decoded pictures in order, made ahead by threads.
+
+    Args:
+        columns: Images, and perhaps their masks: as many of each, endless iterators too.
+        readers: For each column, what decodes one of it; all results of a column have one shape.
+        batch_size: B; the last batch may be smaller.
+
+    Yields:
+        For each column an array (B, ...).
+
+    Raises:
+        UserError: One column is longer than another.
+    """
+    rows = itertools.zip_longest(*columns, fillvalue=_MISSING)
+
+    def decode(row):
+        return [read(picture) for read, picture in zip(readers, row, strict=True)]
+
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        ahead = collections.deque()
+
+        def submit(count: int) -> None:
+            for row in itertools.islice(rows, count):
+                if any(picture is _MISSING for picture in row):
+                    raise UserError("there are not as many masks as images; give one for each")
+                ahead.append(pool.submit(decode, row))
+
+        submit(2 * batch_size)
+        while ahead:
+            batch = []
+            while ahead and len(batch) < batch_size:
+                batch.append(ahead.popleft().result())
+                submit(1)
+            yield [np.stack(column) for column in zip(*batch, strict=True)]
+
+
+def _file(path: str | os.PathLike[str]) -> bytes:
+    """An image file's bytes, mended where decoders would differ."""
+    if pathlib.Path(path).is_dir():
+        raise UserError(f"{path}: is a folder, not an image; list its images first")
+    try:
+        return stored_images.check_image(stored_images.read(os.fspath(path))).data
+    except stored_images.BadFileError as error:
+        raise UserError(f"{path}: {error}; give JPEG, PNG, BMP or WebP images") from error
+
+
+def _mask_file(path: str | os.PathLike[str]) -> bytes:
+    """A mask file's bytes, its labels as they are."""
+    try:
+        data = stored_images.read(os.fspath(path))
+        with Image.open(io.BytesIO(data)) as header:
+            lies_on = stored_images.Picture(b"", header.size)
+        return stored_images.check_mask(data, lies_on).data
+    except stored_images.BadFileError as error:
+        raise UserError(f"{path}: {error}; give PNG masks") from error
+    except (OSError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: is not a PNG mask; give PNG masks") from error
+
+
+def _pil(picture: Image.Image | np.ndarray) -> Image.Image:
+    if isinstance(picture, Image.Image):
+        return ImageOps.exif_transpose(picture)
+    array = np.asarray(picture)
+    is_image = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
+    if array.dtype != np.uint8 or not is_image or not array.size:
+        raise UserError(
+            f"an array of shape {array.shape} and type {array.dtype} is no picture; give uint8 "
+            "of shape (height, width, 3) in RGB order, 0 to 255"
+        )
+    return Image.fromarray(array)
