@@ -228,7 +228,7 @@ def main() -> None:
         "--search", "--backend", choices=["auto", "faiss", "jax", "ivf"], default="auto"
     )
     parser.add_argument("--probes", type=int, default=64, help="inverted lists read by ivf")
-    parser.add_argument("--noise", type=float, default=1.2, help="median noise over spread")
+    parser.add_argument("--noise", type=float, default=1.3, help="median noise over spread")
     parser.add_argument("--dense", action="store_true", help="compare with dense N x N")
     parser.add_argument("--plot", nargs=2, type=Path, metavar=("LINES", "PICTURE"))
     arguments = parser.parse_args()

@@ -2,16 +2,26 @@
 
 Every kernel works on a range of rows and releases the GIL, so blocks of rows run side by side in
 plain Python threads (`blocks.py`): no second OpenMP runtime meets those of faiss and XLA.
-Scratch arrays `stamp` mark what the current row has touched; they hold a row number and so never
+Scratch arrays (`seen`) mark what the current row has touched by its number, and so never
 need clearing. Neighbour lists may end in -1 where fewer were found.
 """
+
+import functools
 
 import numba
 import numpy as np
 
-_compiled = numba.njit(nogil=True, cache=True)
+
+def _compiled(function, **options):
+    """Compiles without the GIL, and keeps the result on disk where there is a place for it."""
+    try:
+        return numba.njit(nogil=True, cache=True, **options)(function)
+    except RuntimeError:  # A read-only installation and no home: compiled anew in each process.
+        return numba.njit(nogil=True, **options)(function)
+
+
 # Lets the sum of a dot product be split over SIMD lanes; infinities and NaNs keep their meaning.
-_compiled_reassociating = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+_compiled_reassociating = functools.partial(_compiled, fastmath={"reassoc", "contract"})
 
 
 @_compiled_reassociating
