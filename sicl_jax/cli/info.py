@@ -1,21 +1,20 @@
 """`sicl-jax info`: a prepared data set's card."""
 
-import pathlib
-
 import click
+
+from sicl_jax.cli import options
 
 
 @click.command()
 @click.argument("dataset")
 @click.option(
-    "--data_dir",
-    type=click.Path(path_type=pathlib.Path),
-    required=True,
-    help="Where prepared data sets lie.",
+    "--data_dir", type=options.FOLDER, required=True, help="Where prepared data sets lie."
 )
-def command(dataset, data_dir):
+@options.as_json
+def command(dataset, data_dir, as_json):
     """Prints the card of DATASET (or DATASET/CONFIG): images, people, cameras and outfits."""
     from sicl_jax.data import card
     from sicl_jax.data.store import Store, find_directory
 
-    click.echo(card.text(Store(find_directory(dataset, data_dir))))
+    store = Store(find_directory(dataset, data_dir))
+    click.echo(card.json_text(store) if as_json else card.text(store))

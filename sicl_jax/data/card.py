@@ -1,5 +1,7 @@
 """A data set's card: how many images, people, cameras and outfits each split has."""
 
+import json
+
 from sicl_jax.data.store import LABELS, Store, record_digest
 from tfds_builders.reid import digest
 from tfds_builders.reid.features import UNKNOWN
@@ -31,9 +33,17 @@ def summarise(store: Store) -> dict:
     return {"fingerprint": digest.fingerprint(digests), "split_digests": digests, "card": card}
 
 
+def json_text(store: Store) -> str:
+    """The card for other programs."""
+    metadata = _noted(store)
+    about = {"name": store.name, "config": store.config_name, "directory": str(store.directory)}
+    keys = ("fingerprint", "card", "published", "left_out")
+    return json.dumps(about | {key: metadata[key] for key in keys if key in metadata}, indent=2)
+
+
 def text(store: Store) -> str:
     """The card as a table in plain text, published counts beside those that differ."""
-    metadata = store.metadata if "card" in store.metadata else summarise(store)
+    metadata = _noted(store)
     published = store.metadata.get("published", {})
     rows = [("split", *_COLUMNS)]
     for split, counts in metadata["card"].items():
@@ -49,6 +59,10 @@ def text(store: Store) -> str:
     if left_out:
         lines.append(f"{left_out} files were left out, see {store.directory / 'problems.csv'}")
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _noted(store: Store) -> dict:
+    return store.metadata if "card" in store.metadata else store.metadata | summarise(store)
 
 
 def _cell(count: int, published: int | None) -> str:

@@ -51,7 +51,7 @@ class _Silent:
 
 @contextlib.contextmanager
 def no_progress(total: int | None, description: str) -> Iterator[_Silent]:  # noqa: ARG001
-    """Stands in for `sicl_jax.cli.console.progress`."""
+    """Stands in for `sicl_jax.console.progress`."""
     yield _Silent()
 
 
@@ -89,7 +89,7 @@ def prepare(request: Request, progress: Progress = no_progress) -> Prepared:
 
     Args:
         request: what to prepare.
-        progress: shows the progress of a number of images, as `sicl_jax.cli.console.progress`.
+        progress: shows the progress of a number of images, as `sicl_jax.console.progress`.
 
     Raises:
         ProblemsError: the raw data has problems and `skip_bad` is not set.
@@ -105,6 +105,25 @@ def prepare(request: Request, progress: Progress = no_progress) -> Prepared:
             return _Preparation(request, staging, progress).run()
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def good_images(request: Request, progress: Progress = no_progress) -> list[str]:
+    """Paths below the raw folder of all images that would be prepared, masks left aside.
+
+    Raises:
+        ProblemsError, UserError, UsageError: as `prepare`.
+    """
+    _check_name(request.name)
+    source = getattr(builders.builder_class(request.name.partition("/")[0]), "source", None)
+    if source is None or request.raw is None:
+        raise UsageError(f"{request.name}: only images of a --raw folder need masks")
+    with _translated_errors(request):
+        listed = listing.find(source, request.raw, with_masks=False)
+        with progress(len(listed.pairs), "checking") as shown:
+            planned = plan.check(
+                listed, skip_bad=request.skip_bad, cores=request.cores, advance=shown.advance
+            )
+    return [example.name for examples in planned.splits.values() for example in examples]
 
 
 class _Preparation:

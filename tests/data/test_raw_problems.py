@@ -1,15 +1,18 @@
 """Bad raw data: each fault is told with its file, all at once, and can be left out."""
 
 import csv
+import dataclasses
+import json
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from sicl_jax.cli import info
 from sicl_jax.cli.prepare import command
 from sicl_jax.data.dataset import load_dataset
-from sicl_jax.data.prepare import ProblemsError, Request, prepare
+from sicl_jax.data.prepare import ProblemsError, Request, good_images, prepare
 from sicl_jax.errors import UsageError, UserError
 
 TRAIN = "rgb/train/002/B_cropped_rgb001"
@@ -222,3 +225,49 @@ def test_generated_data_sets_take_no_raw_folder_and_others_need_one(tmp_path):
         prepare(Request("synthetic_people/tiny", tmp_path / "data", tmp_path))
     with pytest.raises(UsageError, match="needs --raw"):
         prepare(Request("ltcc", tmp_path / "data"))
+
+
+def test_images_to_make_masks_for(prcc, tmp_path):
+    """All good images, whatever masks lie about; bad ones are told before hours of work."""
+    prcc.masks.rename(prcc.raw / "masks")
+    request = Request("prcc", tmp_path / "data", prcc.raw)
+    assert sorted(good_images(request)) == sorted(prcc.pictures)
+    truncate(prcc.raw / f"{TRAIN}.jpg")
+    with pytest.raises(ProblemsError):
+        good_images(request)
+    left = good_images(dataclasses.replace(request, skip_bad=True))
+    assert sorted(left) == sorted(prcc.pictures.keys() - {f"{TRAIN}.jpg"})
+    with pytest.raises(UsageError, match="--raw"):
+        good_images(Request("synthetic_people/tiny", tmp_path / "data"))
+
+
+def test_masks_made_on_the_way(prcc, tmp_path, monkeypatch):
+    """`--masks auto` makes a mask of each image in the data folder, and prepares with them."""
+
+    def write_masks(input_dir, output_dir, weights, *, names, quiet):  # noqa: ARG001
+        for name in names:
+            path = (output_dir / name).with_suffix(".png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            prcc.pictures[name].mask.save(path)
+
+    monkeypatch.setattr("sicl_jax.masks.predict.write_masks", write_masks)
+    arguments = ["prcc", "--raw", prcc.raw, "--data_dir", tmp_path / "data", "--masks", "auto"]
+    arguments = [str(argument) for argument in arguments]
+    result = CliRunner().invoke(command, [*arguments, "--mask_weights", "schp.pth"])
+    assert result.exit_code == 0, result.output
+    split = load_dataset("prcc", tmp_path / "data", image_size=(48, 24)).split("train")
+    for row, name in enumerate(split.names):
+        np.testing.assert_array_equal(split.masks[row], np.asarray(prcc.pictures[name].mask))
+    result = CliRunner().invoke(command, arguments)
+    assert isinstance(result.exception, UsageError)
+
+
+def test_info_prints_the_card(prcc, prepare_prcc, tmp_path):
+    prepare_prcc()
+    arguments = ["prcc", "--data_dir", str(tmp_path / "data")]
+    text = CliRunner().invoke(info.command, arguments).output
+    assert f"{len(prcc.labels['train'])} (published 17,896)" in text
+    assert "This copy differs from what was published" in text
+    told = json.loads(CliRunner().invoke(info.command, [*arguments, "--json"]).output)
+    assert told["card"]["train"]["images"] == len(prcc.labels["train"])
+    assert told["published"]["train"] == {"images": 17_896, "identities": 150}

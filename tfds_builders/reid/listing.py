@@ -51,7 +51,11 @@ class Listing:
 
 
 def find(
-    source: Source, raw: str | pathlib.Path, masks: str | pathlib.Path | None = None
+    source: Source,
+    raw: str | pathlib.Path,
+    masks: str | pathlib.Path | None = None,
+    *,
+    with_masks: bool = True,
 ) -> Listing:
     """Lists the images of a data set and the mask of each.
 
@@ -60,6 +64,7 @@ def find(
         raw: the raw folder.
         masks: a tree with the images' paths and `.png` for an extension. If None, the folder
             `masks` in the raw folder, if it is there.
+        with_masks: False looks for no masks at all.
 
     Raises:
         RawDataError: a folder is missing or empty, or the masks are those of other images.
@@ -68,10 +73,12 @@ def find(
     found, noted, warnings = source.find(tree)
     if not found and not noted and not tree.problems:
         raise RawDataError(f"{tree.root} holds no images; is it the right folder?")
-    if masks is None and tree.has(MASKS):
-        masks = tree.root / MASKS
+    if masks is None and with_masks:
+        if tree.has(MASKS):
+            masks = tree.root / MASKS
+        else:
+            warnings.append("there are no masks: only training without silhouettes is possible")
     if masks is None:
-        warnings.append("there are no masks: only training without silhouettes is possible")
         pairs, mask_root = [(image, None) for image in found], None
     else:
         mask_tree = Tree(masks, shown_as=f"{MASKS}/")
