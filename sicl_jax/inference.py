@@ -13,6 +13,7 @@ import os
 import pathlib
 import re
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import jax
 import ml_collections
@@ -71,6 +72,15 @@ class Model:
             digest.update(np.ascontiguousarray(devices.fetch(leaf)))
         return digest.hexdigest()[:16]
 
+    def about(self) -> dict[str, Any]:
+        """Where the model comes from, for records."""
+        return {
+            "workdir": str(self.source),
+            "step": self.step,
+            "epoch": self.epoch,
+            "model": self.fingerprint,
+        }
+
     @functools.lru_cache  # noqa: B019 (a model lives as long as its process)
     def embedder(
         self, stream: str = "rgb", flip: bool = False, batch_size: int | None = None
@@ -92,6 +102,7 @@ class Model:
         flip: bool = False,
         batch_size: int | None = None,
         on_batch: Callable[[int], None] | None = None,
+        on_bad: Callable[[Picture, UserError], None] | None = None,
     ) -> Float32[np.ndarray, "N D"]:
         """Embeds images of any size, in batches, on whatever devices there are.
 
@@ -104,6 +115,8 @@ class Model:
             flip: Average over each image and its mirror image.
             batch_size: Images in a batch; the config's if None.
             on_batch: Told the number of images done, batch by batch.
+            on_bad: Told of each picture that cannot be read and why, instead of the error being
+                raised, from the threads that read; a black picture's feature takes its place.
 
         Returns:
             Unit rows, one for each image.
@@ -115,14 +128,12 @@ class Model:
         embedder = self.embedder(stream, flip, batch_size)
         if embedder.reads_masks and masks is None:
             raise UsageError(f"stream {stream!r} needs masks; give one for each image")
-        size, mode = self.image_size, self.config.data.mask_mode
-        readers, columns = [], []
+        columns = []
         if embedder.reads_images:
-            readers.append(lambda image: pictures.image_pixels(image, size))
             columns.append(pictures.one_by_one(images))
         if embedder.reads_masks:
-            readers.append(lambda mask: pictures.mask_pixels(mask, size, mode))
             columns.append(pictures.one_by_one(masks))
+        readers = self._readers(embedder, on_bad)
         features = []
         for batch in pictures.decoded_batches(columns, readers, embedder.batch_size):
             features.append(self._embed_batch(embedder, batch))
@@ -132,6 +143,21 @@ class Model:
             raise UserError("there are no images to embed; give one or more")
         return np.concatenate(features)
 
+    def _readers(self, embedder: Embedder, on_bad) -> list[Callable[[Picture], np.ndarray]]:
+        """What decodes an image, and what decodes a mask, as far as the stream reads them."""
+        size, mode = self.image_size, self.config.data.mask_mode
+        readers = []
+        if embedder.reads_images:
+            readers.append(lambda image: pictures.image_pixels(image, size))
+        if embedder.reads_masks:
+            readers.append(lambda mask: pictures.mask_pixels(mask, size, mode))
+        if on_bad is None:
+            return readers
+        blanks = [np.zeros(size, np.uint8)] * len(readers)
+        if embedder.reads_images:
+            blanks[0] = np.zeros((*size, 3), np.uint8)
+        return [_or_blank(read, blank, on_bad) for read, blank in zip(readers, blanks, strict=True)]
+
     def _embed_batch(self, embedder: Embedder, batch: list[np.ndarray]) -> np.ndarray:
         """Features of a batch, filled up to a power of two: few sizes are few programs."""
         count = len(batch[0])
@@ -140,6 +166,17 @@ class Model:
         images = batch[0] if embedder.reads_images else None
         masks = batch[-1] if embedder.reads_masks else None
         return embedder(self.state, images, masks)[:count]
+
+
+def _or_blank(read: Callable, blank: np.ndarray, on_bad: Callable) -> Callable:
+    def read_or_blank(picture: Picture) -> np.ndarray:
+        try:
+            return read(picture)
+        except UserError as error:
+            on_bad(picture, error)
+            return blank
+
+    return read_or_blank
 
 
 def load(source: str | os.PathLike[str], *, checkpoint: str | int = "best") -> Model:

@@ -12,14 +12,8 @@ from sicl_jax.cli import options
     "--dataset", help="Test on this prepared data set instead of the one trained on (NAME/CONFIG)."
 )
 @click.option("--data_dir", type=options.FOLDER, help="Where prepared data lie.  [default: config]")
-@click.option(
-    "--stream",
-    type=click.Choice(["rgb", "silhouette", "fusion"]),
-    default="rgb",
-    show_default=True,
-    help="Features of images, of masks, or of both fused; masks are needed for the last two.",
-)
-@click.option("--flip", is_flag=True, help="Average each image's features with its mirror's.")
+@options.stream
+@options.flip
 @click.option(
     "--rerank", is_flag=True, help="k-reciprocal re-ranking with k1 20, k2 6, weight 0.3."
 )
@@ -41,7 +35,7 @@ from sicl_jax.cli import options
     metavar="SAMPLES",
     help="95% confidence intervals from so many resamplings of the queries; 1000 is usual.",
 )
-@click.option("--batch_size", type=click.IntRange(min=1), help="Images in a batch.")
+@options.batch_size
 @options.as_json
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @click.option("--latex", "as_latex", is_flag=True, help="Print a LaTeX tabular.")
@@ -111,11 +105,9 @@ def _evaluate(
         progress=functools.partial(console.progress, quiet=quiet),
     )
     about = {
-        "workdir": str(workdir),
+        **model.about(),
         "dataset": config.data.name,
         "fingerprint": tester.dataset.fingerprint,
-        "step": model.step,
-        "epoch": model.epoch,
         "stream": stream,
         "flip": flip,
         "reranked": rerank,

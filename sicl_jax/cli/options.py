@@ -18,3 +18,25 @@ checkpoint = click.option(
 )
 quiet = click.option("--quiet", is_flag=True, help="No progress bars.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
+model = click.option(
+    "--workdir",
+    type=click.Path(path_type=pathlib.Path),
+    required=True,
+    help="The run's folder, or a file of weights: the authors' .pth, or safetensors.",
+)
+images = click.option(
+    "--images", type=FOLDER, required=True, help="Folder of images, searched as a tree."
+)
+masks = click.option(
+    "--masks", type=FOLDER, help="Folder of their masks: the images' paths, `.png`."
+)
+stream = click.option(
+    "--stream",
+    type=click.Choice(["rgb", "silhouette", "fusion"]),
+    default="rgb",
+    show_default=True,
+    help="Features of images, of masks, or of both fused.",
+)
+flip = click.option("--flip", is_flag=True, help="Average each image's features with its mirror's.")
+batch_size = click.option("--batch_size", type=click.IntRange(min=1), help="Images in a batch.")
+skip_bad = click.option("--skip_bad", is_flag=True, help="Leave out bad files instead of stopping.")
