@@ -17,6 +17,9 @@ def get_config() -> ml_collections.ConfigDict:
                 "image_size": (256, 128),
                 # 'silhouette' (person or not) or 'parsing' (luminance of the parser's palette).
                 "mask_mode": "silhouette",
+                # Memory for images on each device, in GB; larger data are fed from the host.
+                # 0 is 40 % of what the device has.
+                "device_budget_gb": 0.0,
             },
             "model": {
                 "block": "bottleneck",

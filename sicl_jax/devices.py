@@ -1,10 +1,13 @@
-"""The one device mesh, and the two ways arrays lie on it: split by rows, or whole everywhere.
+"""The one device mesh, and the ways arrays lie on it: split by rows, or whole everywhere.
 
 The same program runs on one CPU, one GPU or many: a batch is split over the mesh's only axis,
-`data`; weights are replicated; resident images and memory banks are split by rows.
+`data`; weights are replicated; resident images and memory banks are split by rows. What several
+processes have to agree on is in `processes.py`.
 """
 
 import functools
+import os
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,6 +15,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 AXIS = "data"
+Index = tuple[slice, ...]
 
 
 @functools.cache
@@ -25,6 +29,11 @@ def by_rows() -> NamedSharding:
     return NamedSharding(mesh(), PartitionSpec(AXIS))
 
 
+def by_batch() -> NamedSharding:
+    """Sharding of a stack of batches: its second axis is split over the devices."""
+    return NamedSharding(mesh(), PartitionSpec(None, AXIS))
+
+
 def replicated() -> NamedSharding:
     """Sharding of an array that every device holds whole."""
     return NamedSharding(mesh(), PartitionSpec())
@@ -35,18 +44,38 @@ def padded_rows(num_rows: int) -> int:
     return -(-num_rows // jax.device_count()) * jax.device_count()
 
 
+def put_parts(
+    shape: tuple[int, ...], sharding: NamedSharding, part: Callable[[Index], np.ndarray]
+) -> jax.Array:
+    """An array of which each process reads its own devices' parts alone.
+
+    Args:
+        shape: Of the whole array.
+        sharding: How it lies on the mesh.
+        part: Maps the slices of the whole that a device holds to their host array.
+    """
+    places = sharding.addressable_devices_indices_map(shape)
+    parts = [jax.device_put(part(index), device) for device, index in places.items()]
+    return jax.make_array_from_single_device_arrays(shape, sharding, parts)
+
+
 def put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
     """Puts a host array that every process holds alike onto the mesh."""
     array = np.asarray(array)
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+    return put_parts(array.shape, sharding, lambda index: array[index])
 
 
 def put_rows(array: np.ndarray) -> jax.Array:
     """Splits a host array by rows over the devices, with rows of zeros after it as needed."""
-    missing = padded_rows(len(array)) - len(array)
-    if missing:
-        array = np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])
-    return put(array, by_rows())
+    num_rows = padded_rows(len(array))
+
+    def part(index):
+        start, stop, _ = index[0].indices(num_rows)
+        rows = np.asarray(array[start:stop])
+        missing = stop - start - len(rows)
+        return np.pad(rows, ((0, missing),) + ((0, 0),) * (rows.ndim - 1)) if missing else rows
+
+    return put_parts((num_rows, *array.shape[1:]), by_rows(), part)
 
 
 def put_replicated(tree: Any) -> Any:
@@ -58,8 +87,21 @@ def fetch(array: jax.Array) -> np.ndarray:
     """The whole array on this process's host, also when other processes hold parts of it."""
     if array.is_fully_addressable:
         return np.asarray(array)
-    whole = jax.jit(lambda x: x, out_shardings=replicated())(array)
-    return np.asarray(whole.addressable_data(0))
+    return np.asarray(_gather()(array).addressable_data(0))
+
+
+@functools.cache
+def _gather():
+    return jax.jit(lambda array: array, out_shardings=replicated())
+
+
+def memory_bytes() -> int:
+    """Memory of one device; of this machine, divided among its devices, where they are CPUs."""
+    statistics = jax.local_devices()[0].memory_stats()
+    if statistics and "bytes_limit" in statistics:
+        return statistics["bytes_limit"]
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return installed // jax.local_device_count()
 
 
 def compute_dtype(name: str):

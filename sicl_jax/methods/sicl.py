@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from sicl_jax import clustering, devices, losses, memory
+from sicl_jax import clustering, devices, losses, memory, processes
 from sicl_jax.data import sampler
 from sicl_jax.data.augment import AugmentConfig, augment, normalize
 from sicl_jax.errors import UsageError
@@ -144,9 +144,7 @@ class Sicl:
         banks = {name: devices.put_rows(array) for name, array in rows.items()}
         return SiclState(
             weights=weights,
-            optimizer=jax.jit(self._optimizer.init, out_shardings=devices.replicated())(
-                weights.params
-            ),
+            optimizer=devices.put_replicated(_zeros(self._optimizer.init, weights.params)),
             banks={name: _regroup(array, clusters) for name, array in banks.items()},
             clusters=clusters,
             epoch=devices.put_replicated(np.zeros((), np.int32)),
@@ -195,23 +193,29 @@ class Sicl:
     ) -> tuple[SiclState, dict[str, Any]]:
         """Pseudo-labels from the RGB bank, and the neighbours of each cluster (section 4)."""
         rows = devices.fetch(state.banks["rgb"].rows)[: len(data)]
-        found = clustering.cluster(rows, **self.config.clustering)
-        num_clusters = int(found.labels.max()) + 1
-        clusters = devices.put_replicated(self._grouping(found.labels, num_clusters))
+        labels, figures = processes.on_first(
+            lambda: _cluster(rows, self.config.clustering),
+            like=(np.zeros(len(data), np.int32), np.zeros(2, np.int32)),
+        )
+        state = self.with_labels(state, labels, epoch)
+        return state, {
+            "clusters": int(figures[0]),
+            "unclustered": int(figures[1]),
+            "pseudo_identities": int(labels.max()) + 1,
+            "neighbors": epoch * self.config.neighbors.num // self.config.epochs,
+        }
+
+    def with_labels(self, state: SiclState, labels: np.ndarray, epoch: int) -> SiclState:
+        """The state with an epoch's pseudo-labels (N,), from 0 without gaps, on the host."""
+        num_clusters = int(labels.max()) + 1
+        clusters = devices.put_replicated(self._grouping(labels, num_clusters))
         banks = {name: _regroup(bank.rows, clusters) for name, bank in state.banks.items()}
-        clusters = self._with_neighbors(clusters, banks, num_clusters, epoch)
-        state = dataclasses.replace(
+        return dataclasses.replace(
             state,
             banks=banks,
-            clusters=clusters,
+            clusters=self._with_neighbors(clusters, banks, num_clusters, epoch),
             epoch=devices.put_replicated(np.asarray(epoch, np.int32)),
         )
-        return state, {
-            "clusters": found.num_clusters,
-            "unclustered": found.num_unclustered,
-            "pseudo_identities": num_clusters,
-            "neighbors": int(clusters.num_neighbors),
-        }
 
     def _grouping(self, labels: np.ndarray, num_clusters: int) -> memory.Clusters:
         """Host arrays of the labels, padded, still without neighbours."""
@@ -240,11 +244,16 @@ class Sicl:
         # Without silhouettes there is no fusion bank and the RGB bank takes its place.
         bank = banks["fusion"] if self.uses_masks else banks["rgb"]
         prototypes = devices.fetch(bank.prototypes)[:num_clusters]
-        near, how = clustering.neighbor_clusters(prototypes, num_neighbors, config.compat)
         table = np.zeros(clusters.neighbor_labels.shape, np.int32)
         similarity = np.zeros(table.shape, np.float32)
-        table[: near.shape[0], : near.shape[1]] = near
-        similarity[: near.shape[0], : near.shape[1]] = how
+
+        def find():
+            near, how = clustering.neighbor_clusters(prototypes, num_neighbors, config.compat)
+            table[: near.shape[0], : near.shape[1]] = near
+            similarity[: near.shape[0], : near.shape[1]] = how
+            return table, similarity
+
+        table, similarity = processes.on_first(find, like=(table, similarity))
         return dataclasses.replace(
             clusters,
             neighbor_labels=devices.put(table, devices.replicated()),
@@ -385,6 +394,19 @@ class Sicl:
 def _split(model: TwoStreamModel) -> Weights:
     _, *parts = nnx.split(model, nnx.Param, Frozen, nnx.BatchStat)
     return Weights(*parts)
+
+
+def _zeros(function, *arguments):
+    """What `function` returns, were it all zeros: nothing to compile, as Adam's first moments."""
+    shapes = jax.eval_shape(function, *arguments)
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+def _cluster(rows: np.ndarray, config) -> tuple[np.ndarray, np.ndarray]:
+    """Pseudo-labels (N,) int32; the numbers of clusters and of unclustered images."""
+    found = clustering.cluster(rows, **config)
+    figures = np.array([found.num_clusters, found.num_unclustered], np.int32)
+    return found.labels.astype(np.int32), figures
 
 
 def _neighbors_of(clusters: memory.Clusters, indexes: jax.Array) -> losses.Neighbors:

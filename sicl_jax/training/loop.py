@@ -1,7 +1,6 @@
 """The training loop, read from top to bottom; it knows methods by their interface alone."""
 
-import dataclasses
-import json
+import contextlib
 import math
 import pathlib
 import time
@@ -15,12 +14,11 @@ from sicl_jax import evaluation, methods
 from sicl_jax.console import progress as show_progress
 from sicl_jax.data.dataset import ReidDataset, load_dataset
 from sicl_jax.errors import UserError
-from sicl_jax.methods.base import Method, State, TrainingData
+from sicl_jax.methods.base import Method, TrainingData
 from sicl_jax.methods.embedder import Embedder
-from sicl_jax.training import steps, workdir
-from sicl_jax.training.checkpoints import Checkpoints, Progress
-from sicl_jax.training.logging import MetricsLog
-from sicl_jax.training.provenance import provenance
+from sicl_jax.training import feeds, lock, numbers, signals, steps, story, workdir
+from sicl_jax.training.position import Position
+from sicl_jax.training.provenance import changes, provenance
 from sicl_jax.training.testing import Tester
 
 Results = dict[str, evaluation.Result]
@@ -31,30 +29,46 @@ def train(
     folder: pathlib.Path,
     *,
     quiet: bool = False,
+    debug_nans: bool = False,
     say=print,
 ) -> Results:
     """Trains to `config.epochs`, or goes on from the newest checkpoint in the workdir.
+
+    SIGTERM or Ctrl-C stop it after the current call, with a checkpoint; a second one at once.
 
     Args:
         config: The experiment.
         folder: The workdir; made if it does not exist.
         quiet: No progress bars.
+        debug_nans: Find the operation that first makes a number that is not one; slow.
         say: Prints a line of the run's story.
 
     Returns:
         Results of the last test by protocol; empty where the data set has no test splits.
 
     Raises:
-        UserError: The data are missing or too few, the workdir belongs to another run, or the
-            loss is not finite.
+        StoppedError: A signal asked it to stop.
+        UserError: The data are missing or too few; the workdir is in use, belongs to another run,
+            cannot be written or holds no whole checkpoint; or the loss is not finite.
     """
     dataset = open_dataset(config)
-    workdir.claim(folder, config, dataset.fingerprint)
-    run = _Run(config, folder, dataset, quiet, say)
-    try:
-        return run.train()
-    finally:
-        run.close()
+    with (
+        signals.StopRequest(say) as stop,
+        lock.hold(folder, say),
+        numbers.debugging(debug_nans),
+    ):
+        workdir.claim(folder, config, dataset.fingerprint)
+        method = methods.create(config)
+        data = training_data(dataset, method)
+        if len(data) < config.batch_size:
+            raise UserError(
+                f"{dataset.directory}: {len(data)} training images are fewer than one batch of "
+                f"{config.batch_size}; add images or lower --config.batch_size"
+            )
+        with Position(folder, method, data, config.seed, stop, say) as position:
+            position.stop_if_asked()
+            run = _Run(config, dataset, method, data, position, quiet, say)
+            return run.train(folder)
 
 
 def open_dataset(config: ml_collections.ConfigDict) -> ReidDataset:
@@ -85,29 +99,19 @@ def training_data(dataset: ReidDataset, method: Method) -> TrainingData:
 class _Run:
     """One run: what stays the same from epoch to epoch, and the epochs."""
 
-    def __init__(self, config, folder, dataset: ReidDataset, quiet: bool, say):
+    def __init__(self, config, dataset, method, data, position: Position, quiet: bool, say):
         self.config = config
         self.dataset = dataset
+        self.method = method
+        self.data = data
+        self.position = position
         self.quiet = quiet
         self.say = say
-        self.method = methods.create(config)
-        self.data = training_data(dataset, self.method)
-        if len(self.data) < config.batch_size:
-            raise UserError(
-                f"{dataset.directory}: {len(self.data)} training images are fewer than one batch "
-                f"of {config.batch_size}; add images or lower --config.batch_size"
-            )
         self.tester = self._tester()
-        self.checkpoints = Checkpoints(folder)
-        self.state, self.progress, self.step = self._start()
-        self.log = MetricsLog(folder, self.progress.metrics_bytes)
-        self.resident = steps.put_resident(self.data, self.method.uses_masks)
-        self.train_call = steps.compile_train_call(self.method, self.state)
+        self.feed = feeds.choose(data, method.uses_masks, config.data.device_budget_gb)
+        self.train_call = steps.compile_train_call(method, position.state, self.feed)
+        self.per_call = steps.steps_per_call(config.steps_per_call, self.feed)
         self.key = jax.random.key(config.seed + 1)
-
-    def close(self) -> None:
-        self.checkpoints.close()
-        self.log.close()
 
     def _tester(self) -> Tester | None:
         needed = evaluation.required_splits(self.dataset.name)
@@ -117,103 +121,100 @@ class _Run:
         embedder = Embedder(self.method, batch_size=self.config.embed_batch_size)
         return Tester(self.dataset, embedder, seed=self.config.seed)
 
-    def _start(self) -> tuple[State, Progress, int]:
-        """The newest checkpoint, or a new state."""
-        if self.checkpoints.latest_step() is None:
-            state = self.method.init(self.data, self.config.seed)
-            return state, Progress(), 0
-        state, progress, step = self.checkpoints.restore(
-            "latest", self.method.abstract_state(self.data)
-        )
-        self.say(f"resumed at epoch {progress.epoch + 1}, step {step}")
-        return state, progress, step
-
-    def train(self) -> Results:
+    def train(self, folder: pathlib.Path) -> Results:
         results: Results = {}
-        if self.step == 0 and self.progress.epoch == 0:
-            facts = provenance(self.config, self.dataset.fingerprint)
-            self.log.write("start", 0, {**facts, "images": len(self.data)})
+        facts = provenance(self.config, self.dataset.fingerprint)
+        if self.position.is_new:
+            self.position.log.write("start", 0, {**facts, "images": len(self.data)})
             if self.config.evaluate.before:
                 results = self._test(epoch=0)
-        while self.progress.epoch < self.config.epochs:
-            results = self._epoch(self.progress.epoch) or results
-        self.checkpoints.wait()
-        return results or (self._test(self.config.epochs, record=False) if self.tester else {})
+            self.position.advance()
+        elif different := changes(folder, facts):
+            self.say(f"warning: not as before, so not the same bits: {'; '.join(different)}")
+            self.position.log.write("resume", self.position.step, facts)
+        while self.position.progress.epoch < self.config.epochs:
+            results = self._epoch(self.position.progress.epoch) or results
+        self.position.wait()
+        return results or (self._run_test() if self.tester else {})
 
     # ---- an epoch --------------------------------------------------------------------------
 
     def _epoch(self, epoch: int) -> Results:
-        clustering_seconds, figures = 0.0, {}
-        if self.progress.step_in_epoch == 0:
-            begin = time.monotonic()
-            self.state, figures = self.method.begin_epoch(self.state, self.data, epoch)
-            clustering_seconds = time.monotonic() - begin
-        batches = self.method.draw_batches(self.state, self.data, epoch)
+        seconds_clustering = 0.0
+        if self.position.progress.step_in_epoch == 0:
+            seconds_clustering = self._begin_epoch(epoch)
+        batches = self.method.draw_batches(self.position.state, self.data, epoch)
+        to_do = len(batches) - self.position.progress.step_in_epoch
         begin = time.monotonic()
-        done = len(batches) - self.progress.step_in_epoch
-        sums = self._steps(epoch, batches)
+        self._steps(epoch, batches)
         seconds = time.monotonic() - begin
-        means = {name: value / len(batches) for name, value in sums.items()}
+        progress = self.position.progress
         line = {
             "epoch": epoch + 1,
-            **means,
-            **figures,
-            "images_per_second": done * batches.shape[1] / max(seconds, 1e-9),
-            "seconds_clustering": clustering_seconds,
+            **{name: total / len(batches) for name, total in progress.sums.items()},
+            **progress.figures,
+            "images_per_second": to_do * batches.shape[1] / max(seconds, 1e-9),
+            "seconds_clustering": seconds_clustering,
             "seconds_training": seconds,
         }
-        self.log.write("epoch", self.step, line)
-        self.say(_epoch_line(line, self.config.epochs, len(self.data)))
-        self.progress = dataclasses.replace(
-            self.progress, epoch=epoch + 1, step_in_epoch=0, sums={}
-        )
-        results = self._test(epoch + 1) if self._test_is_due(epoch + 1) else {}
-        self._save()
-        return results
+        self.position.log.write("epoch", self.position.step, line)
+        self.say(story.epoch_line(line, self.config.epochs, len(self.data)))
+        done = {"epoch": epoch + 1, "step_in_epoch": 0, "sums": {}}
+        if self._test_is_due(epoch + 1):
+            return self._test(epoch + 1, **done)
+        self.position.advance(**done)
+        self.position.save()
+        return {}
 
-    def _steps(self, epoch: int, batches: np.ndarray) -> dict[str, float]:
-        """All steps of an epoch, or those that are left; sums of their metrics."""
-        sums = dict(self.progress.sums)
-        per_call = steps.steps_per_call(self.config.steps_per_call)
+    def _begin_epoch(self, epoch: int) -> float:
+        """The method's own work before the steps; its seconds."""
+        begin = time.monotonic()
+        state, figures = self.method.begin_epoch(self.position.state, self.data, epoch)
+        self.position.stop_if_asked()  # A run that goes on does this again, from the state before.
+        before = self.position.progress.figures
+        warnings = story.clustering_warnings(figures, before, len(self.data))
+        for warning in warnings:
+            self.say(f"warning: epoch {epoch + 1}: {warning}")
+        self.position.state = state
+        self.position.advance(figures=figures | ({"warnings": warnings} if warnings else {}))
+        return time.monotonic() - begin
+
+    def _steps(self, epoch: int, batches: np.ndarray) -> None:
+        """All steps of an epoch, or those that are left."""
+        begin, start = time.monotonic(), self.position.progress.step_in_epoch
         title = f"epoch {epoch + 1}/{self.config.epochs}"
-        begin, start = time.monotonic(), self.progress.step_in_epoch
         with show_progress(len(batches) - start, title, quiet=self.quiet) as bar:
-            for first in range(start, len(batches), per_call):
-                chunk = batches[first : first + per_call]
-                self.state, metrics = self.train_call(
-                    self.state, self.resident, steps.put_indexes(chunk), self.key
-                )
-                metrics = {name: np.asarray(values) for name, values in metrics.items()}
-                self.step += len(chunk)
-                self._add(sums, metrics)
-                rate = (first + len(chunk) - start) * len(chunk[0]) / (time.monotonic() - begin)
-                loss = float(metrics["loss"][-1])
-                bar.advance(len(chunk), note=f"loss {loss:.3f}, {rate:.0f} images/s")
-                self._checkpoint_within_epoch(first + len(chunk), len(batches), sums)
-        return sums
+            for sent in self.feed.calls(batches[start:], self.per_call):
+                metrics = self._call(sent)
+                taken, done = len(metrics["loss"]), self.position.progress.step_in_epoch
+                rate = (done - start) * batches.shape[1] / (time.monotonic() - begin)
+                bar.advance(taken, note=f"loss {metrics['loss'][-1]:.3f}, {rate:.0f} images/s")
+                if done < len(batches) and self._checkpoint_is_due(done, taken):
+                    self.position.save()
+                self.position.stop_if_asked()
 
-    def _add(self, sums: dict[str, float], metrics: dict[str, np.ndarray]) -> None:
-        """Adds a call's metrics; a value that is not finite ends the run."""
-        for name, values in metrics.items():
-            if not np.isfinite(values).all():
-                at = self.step - len(values) + int(np.argmin(np.isfinite(values))) + 1
-                raise UserError(
-                    f"step {at}: {name} is not finite; lower --config.learning_rate or go on "
-                    "from an earlier checkpoint"
-                )
-            sums[name] = sums.get(name, 0.0) + math.fsum(values)
+    def _call(self, sent) -> dict[str, np.ndarray]:
+        """Some steps in one compiled call; their metrics."""
+        position = self.position
+        try:
+            position.state, metrics = self.train_call(
+                position.state, self.feed.resident, sent, self.key
+            )
+        except FloatingPointError as error:  # Raised with debug_nans alone.
+            raise UserError(f"step {position.step + 1}: {numbers.operation(error)}") from error
+        metrics = {name: np.asarray(values) for name, values in metrics.items()}
+        before, taken = position.progress, len(metrics["loss"])
+        position.step += taken
+        if found := numbers.first_not_finite(metrics):
+            first, names = found
+            position.abandon(position.step - taken + first + 1, names)
+        sums = {name: before.sums.get(name, 0.0) + math.fsum(v) for name, v in metrics.items()}
+        position.advance(step_in_epoch=before.step_in_epoch + taken, sums=sums)
+        return metrics
 
-    def _checkpoint_within_epoch(self, done, total, sums) -> None:
+    def _checkpoint_is_due(self, done: int, taken: int) -> bool:
         every = self.config.checkpoint_every_steps
-        per_call = steps.steps_per_call(self.config.steps_per_call)
-        if not every or done == total or done // every == (done - per_call) // every:
-            return
-        self.progress = dataclasses.replace(self.progress, step_in_epoch=done, sums=dict(sums))
-        self._save()
-
-    def _save(self) -> None:
-        self.progress = dataclasses.replace(self.progress, metrics_bytes=self.log.length)
-        self.checkpoints.save(self.step, self.state, self.progress)
+        return bool(every) and done // every > (done - taken) // every
 
     # ---- tests -----------------------------------------------------------------------------
 
@@ -222,45 +223,53 @@ class _Run:
         due = epoch % when.every == 0 or epoch > when.always_after or epoch == self.config.epochs
         return self.tester is not None and due
 
-    def _test(self, epoch: int, *, record: bool = True) -> Results:
-        """Tests; logs it and keeps the state when it is the best so far."""
+    def _test(self, epoch: int, **done: Any) -> Results:
+        """Tests and logs it; saves the run, as the best so far if it is.
+
+        Args:
+            epoch: Epochs trained.
+            **done: Changes of the progress that come with it.
+        """
         if self.tester is None:
             return {}
         begin = time.monotonic()
-        results = self.tester.test(self.state)
-        name = evaluation.selection_protocol(self.dataset.name, results)
-        if not record:
-            return results
+        results = self._run_test()
         line: dict[str, Any] = {name: result.as_dict() for name, result in results.items()}
         line |= {"epoch": epoch, "seconds": time.monotonic() - begin}
-        self.log.write("test", self.step, line)
-        chosen = results[name]
-        best = self.progress.best is None or chosen.mAP > self.progress.best
-        mark = " (best)" if best and epoch else ""
+        self.position.log.write("test", self.position.step, line)
+        name = evaluation.selection_protocol(self.dataset.name, results)
+        chosen, best = results[name], self.position.progress.best
+        is_best = best is None or chosen.mAP > best
         self.say(
             f"test after epoch {epoch}: {name}: rank-1 {chosen.rank1:.1%}, mAP {chosen.mAP:.1%}"
-            + mark
+            + (" (best)" if is_best and epoch else "")
         )
-        if best:
-            self.progress = dataclasses.replace(
-                self.progress, best=chosen.mAP, metrics_bytes=self.log.length
-            )
-            self.checkpoints.save_best(self.step, self.state, self.progress)
+        if is_best:
+            done |= {"best": chosen.mAP, "best_step": self.position.step}
+        self.position.advance(**done)
+        self.position.save()
+        if is_best:
+            self.position.save_best()
         return results
 
+    def _run_test(self) -> Results:
+        return self.tester.test(self.position.state, progress=self._interruptible)
 
-def _epoch_line(line: dict[str, Any], epochs: int, num_images: int) -> str:
-    parts = [f"epoch {line['epoch']}/{epochs}: loss {line['loss']:.3f}"]
-    if "clusters" in line:
-        share = line["unclustered"] / num_images
-        parts.append(
-            f"{line['clusters']} clusters, {line['unclustered']} unclustered ({share:.0%})"
-        )
-        parts.append(f"clustering {line['seconds_clustering']:.1f} s")
-    parts.append(f"{line['images_per_second']:.0f} images/s")
-    return ", ".join(parts)
+    @contextlib.contextmanager
+    def _interruptible(self, total: int, title: str):
+        """A progress bar of a test, which stops it when the run is asked to stop."""
+        with show_progress(total, title, quiet=self.quiet) as bar:
+            yield _Watched(bar, self.position.stop_if_asked)
 
 
-def summary(results: Results) -> dict[str, Any]:
-    """Plain numbers of the results, for JSON."""
-    return json.loads(json.dumps({name: result.as_dict() for name, result in results.items()}))
+class _Watched:
+    """A progress bar that also looks for a wish to stop."""
+
+    def __init__(self, bar, stop_if_asked):
+        self._bar = bar
+        self._stop_if_asked = stop_if_asked
+
+    def advance(self, amount: int = 1) -> None:
+        self._bar.advance(amount)
+        if jax.process_count() == 1:  # Several have to agree, and need not count alike.
+            self._stop_if_asked()
