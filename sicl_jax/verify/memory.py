@@ -66,14 +66,13 @@ def _terms(golden, clusters, bank, inputs, other) -> dict[str, jax.Array]:
         inputs, bank.prototypes, clusters.counts, float(golden["temperature"])
     )
     columns = slice(1, count + 1)  # Column 0 is the sample's own cluster.
-    neighbor = losses.neighbor_loss(
-        probabilities,
-        jnp.asarray(golden["neighbor_labels"][indexes, columns], jnp.int32),
-        jnp.asarray(golden["neighbor_similarity"][indexes, columns]),
-        jnp.asarray(golden["bernoulli_draws"].T),
-        jnp.asarray(count, jnp.int32),
-        compat="released",
+    neighbors = losses.Neighbors(
+        labels=jnp.asarray(golden["neighbor_labels"][indexes, columns], jnp.int32),
+        similarity=jnp.asarray(golden["neighbor_similarity"][indexes, columns]),
+        count=jnp.asarray(count, jnp.int32),
     )
+    draws = jnp.asarray(golden["bernoulli_draws"].T)
+    neighbor = losses.neighbor_loss(probabilities, neighbors, draws, compat="released")
     return {
         "prototype": losses.prototype_loss(probabilities, labels),
         "neighbor": neighbor,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from sicl_jax import memory
+from sicl_jax import losses, memory
 from sicl_jax.configs import base
 from sicl_jax.methods.sicl import Sicl, SiclState, Weights, make_optimizer
 from sicl_jax.models import released_weights, torch_names
@@ -18,11 +18,14 @@ from sicl_jax.models.two_stream import TwoStreamModel
 from sicl_jax.verify.checks import Check, Golden, group_error, relative_error
 
 _TOLERANCE = 1e-4
-# Adam divides by the gradient's magnitude and so amplifies rounding: where a gradient is nothing
-# but rounding, the weight takes a whole step in a direction of its own.
+# Batch norms amplify rounding where a batch is small; PyTorch's float32 is as far from float64.
+_GRADIENT = 5e-4
+# Adam divides by the gradient's magnitude: where that is small, rounding decides the direction.
 _AFTER_ADAM = 1e-3
 _CHANGE = 5e-2
 _BETA1 = 0.9
+# The batch norm behind this bias takes it out again: its gradient is nothing but rounding.
+_ROUNDING_ONLY = "full_connect.bias"
 _STREAMS = {"rgb": "rgb", "mask": "silhouette", "fusion": "fusion"}
 _LOSSES = (
     ("rgb_prototype", "rgb_neighbor"),
@@ -31,16 +34,71 @@ _LOSSES = (
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class Recomputed:
+    """What the file's inputs come to here, in PyTorch's names and layouts.
+
+    Attributes:
+        outputs: Features and projections by the names they have in the file.
+        gradients: The RGB encoder's at the first step.
+        losses: (steps, 3) of the three streams.
+        finals: By prefix (`rgb`, `mask`, `fusion`), weights and statistics after the last step.
+        banks: By prefix, the bank's rows after the last step.
+    """
+
+    outputs: dict[str, np.ndarray]
+    gradients: dict[str, np.ndarray]
+    losses: np.ndarray
+    finals: dict[str, dict[str, np.ndarray]]
+    banks: dict[str, np.ndarray]
+
+
 def check(golden: Golden) -> Iterator[Check]:
     """Recomputes the file."""
+    yield from compare(golden, recompute(golden))
+
+
+def recompute(golden: Golden) -> Recomputed:
+    """Runs the model on the file's images, and the file's training steps."""
     method = Sicl(_config(golden))
     images = {
         stream: jnp.asarray(golden[name].transpose(0, 2, 3, 1))
         for stream, name in (("rgb", "images"), ("silhouette", "masks"))
     }
     graph, weights = _load(golden, method.config)
-    yield from _check_features(golden, graph, weights, images)
-    yield from _check_steps(golden, method, graph, weights, images)
+    outputs = jax.jit(lambda weights: _outputs(golden, _merge(graph, weights), images))(weights)
+
+    first = state = _initial_state(golden, method, weights)
+    step = jax.jit(method.optimizer_step)
+    sums = []
+    for number, rows in enumerate(golden["batches"]):
+        state, terms = step(state, *_batch(golden, number, rows, images))
+        sums.append([sum(float(terms[name]) for name in names) for names in _LOSSES])
+        if number == 0:
+            gradients = _first_gradients(first, state, method.config.weight_decay)
+    names = _names(_merge(graph, state.weights))
+    return Recomputed(
+        outputs=jax.tree.map(np.asarray, outputs),
+        gradients=_collect_gradients(graph, weights, gradients),
+        losses=np.array(sums),
+        finals={prefix: torch_names.collect(variables) for prefix, variables in names.items()},
+        banks={name: np.asarray(state.banks[stream].rows) for name, stream in _STREAMS.items()},
+    )
+
+
+def compare(golden: Golden, ours: Recomputed) -> Iterator[Check]:
+    """The verdicts."""
+    for name, output in ours.outputs.items():
+        yield golden.check(name, output, _TOLERANCE)
+    error = group_error(ours.gradients, golden.with_prefix("rgb_grad_"), floor=1e-2)
+    yield golden.verdict("rgb_grad_*", error, _GRADIENT)
+    error = relative_error(ours.losses[0], golden["losses"][0])
+    yield golden.verdict("losses of the first step", error, _TOLERANCE)
+    yield golden.check("losses", ours.losses, _AFTER_ADAM)
+    for prefix, arrays in ours.finals.items():
+        yield from _compare_final(golden, prefix, arrays)
+    for name, rows in ours.banks.items():
+        yield golden.check(f"bank_{name}_final", rows, _AFTER_ADAM)
 
 
 def _config(golden: Golden):
@@ -80,51 +138,23 @@ def _merge(graph: nnx.GraphDef, weights: Weights) -> TwoStreamModel:
     return nnx.merge(graph, weights.params, weights.frozen, weights.statistics, copy=True)
 
 
-def _check_features(golden: Golden, graph, weights, images) -> Iterator[Check]:
-    """Outputs in evaluation mode, and of the first batch in training mode."""
-
-    @jax.jit
-    def evaluate(weights):
-        model = _merge(graph, weights)
-        return model.rgb.embed(images["rgb"]), model.silhouette.embed(images["silhouette"])
-
-    @jax.jit
-    def train(weights):
-        model, rows = _merge(graph, weights), golden["batches"][0]
-        rgb = model.rgb(images["rgb"][rows], train=True)
-        silhouette = model.silhouette(images["silhouette"][rows], train=True)
-        return rgb, silhouette, model.fuse(rgb.feature, silhouette.feature, train=True)
-
-    for name, features in zip(("rgb", "mask"), evaluate(weights), strict=True):
-        yield golden.check(f"eval_{name}_features", features, _TOLERANCE)
-    *encodings, fused = train(weights)
-    for name, encoding in zip(("rgb", "mask"), encodings, strict=True):
-        yield golden.check(f"step0_{name}_feature", encoding.feature, _TOLERANCE)
-        yield golden.check(f"step0_{name}_projection", encoding.projection, _TOLERANCE)
-    yield golden.check("step0_fusion_feature", fused, _TOLERANCE)
+def _outputs(golden: Golden, model: TwoStreamModel, images) -> dict[str, jax.Array]:
+    """Features in evaluation mode, and all outputs of the first batch in training mode."""
+    outputs = {
+        "eval_rgb_features": model.rgb.embed(images["rgb"]),
+        "eval_mask_features": model.silhouette.embed(images["silhouette"]),
+    }
+    rows = golden["batches"][0]
+    rgb = model.rgb(images["rgb"][rows], train=True)
+    mask = model.silhouette(images["silhouette"][rows], train=True)
+    for name, encoding in (("rgb", rgb), ("mask", mask)):
+        outputs[f"step0_{name}_feature"] = encoding.feature
+        outputs[f"step0_{name}_projection"] = encoding.projection
+    outputs["step0_fusion_feature"] = model.fuse(rgb.feature, mask.feature, train=True)
+    return outputs
 
 
-def _check_steps(golden: Golden, method: Sicl, graph, weights, images) -> Iterator[Check]:
-    first = state = _initial_state(golden, method, weights)
-    step = jax.jit(lambda *arguments: _step(method, *arguments))
-    losses = []
-    for number, rows in enumerate(golden["batches"]):
-        state, terms = step(state, *_batch(golden, number, rows, images))
-        losses.append([sum(float(terms[name]) for name in names) for names in _LOSSES])
-        if number == 0:
-            gradients = _first_gradients(first, state, method.config.weight_decay)
-            yield _check_gradients(golden, graph, weights, gradients)
-    expected = golden["losses"]
-    error = relative_error(losses[0], expected[0])
-    yield golden.verdict("losses of the first step", error, _TOLERANCE)
-    yield golden.check("losses", np.array(losses), _AFTER_ADAM)
-    for prefix, names in _names(_merge(graph, state.weights)).items():
-        yield from _check_final(golden, prefix, torch_names.collect(names))
-    for name, stream in _STREAMS.items():
-        yield golden.check(f"bank_{name}_final", state.banks[stream].rows, _AFTER_ADAM)
-
-
-def _check_final(golden: Golden, prefix: str, ours: dict[str, np.ndarray]) -> Iterator[Check]:
+def _compare_final(golden: Golden, prefix: str, ours: dict[str, np.ndarray]) -> Iterator[Check]:
     """Weights and statistics after training; and, apart, how far training moved the weights.
 
     Three steps move a weight by a thousandth, so the weights alone would agree without any.
@@ -133,10 +163,10 @@ def _check_final(golden: Golden, prefix: str, ours: dict[str, np.ndarray]) -> It
     theirs = {name: array for name, array in theirs.items() if not name.endswith("_tracked")}
     ours = {name: ours[name] for name in theirs}
     yield golden.verdict(f"{prefix}_final_*", group_error(ours, theirs, floor=1.0), _AFTER_ADAM)
-    weights = [name for name in theirs if "running" not in name]
+    weights = [name for name in theirs if "running" not in name and name != _ROUNDING_ONLY]
     difference = _flat({name: ours[name] - theirs[name] for name in weights})
     change = _flat({name: theirs[name] - golden[f"{prefix}_{name}"] for name in weights})
-    error = np.linalg.norm(difference) / np.linalg.norm(change)
+    error = np.linalg.norm(difference) / (np.linalg.norm(change) or 1e-38)
     yield golden.verdict(f"{prefix}_final_* less {prefix}_* (norm)", error, _CHANGE)
 
 
@@ -165,41 +195,21 @@ def _initial_state(golden: Golden, method: Sicl, weights: Weights) -> SiclState:
     return SiclState(weights, optimizer, banks, clusters, epoch=zero, step=zero)
 
 
-@dataclasses.dataclass(frozen=True)
-class _OfBatch:
-    """Stands for a table of clusters' neighbours: the file lists those of each sample instead."""
-
-    rows: jax.Array
-
-    def __getitem__(self, labels):
-        return self.rows
-
-
 def _batch(golden: Golden, number: int, rows: np.ndarray, images):
-    """Indexes, images, draws, neighbours' labels and similarities of a batch."""
+    """What `optimizer_step` takes: indexes, images, neighbours and draws of a batch."""
     columns = slice(1, int(golden["num_neighbors"]) + 1)  # Column 0 is the sample's own cluster.
+    neighbors = losses.Neighbors(
+        labels=jnp.asarray(golden["neighbor_labels"][rows, columns], jnp.int32),
+        similarity=jnp.asarray(golden["neighbor_similarity"][rows, columns]),
+        count=jnp.asarray(golden["num_neighbors"], jnp.int32),
+    )
     draws = jnp.asarray(golden["bernoulli_draws"][number].transpose(0, 2, 1))
     return (
         jnp.asarray(rows, jnp.int32),
         {stream: array[rows] for stream, array in images.items()},
+        neighbors,
         dict(zip(("rgb", "silhouette"), draws, strict=True)),
-        jnp.asarray(golden["neighbor_labels"][rows, columns], jnp.int32),
-        jnp.asarray(golden["neighbor_similarity"][rows, columns]),
     )
-
-
-def _with_neighbors(state: SiclState, labels, similarity) -> SiclState:
-    clusters = dataclasses.replace(
-        state.clusters, neighbor_labels=_OfBatch(labels), neighbor_similarity=_OfBatch(similarity)
-    )
-    return dataclasses.replace(state, clusters=clusters)
-
-
-def _step(method: Sicl, state: SiclState, indexes, images, draws, labels, similarity):
-    after, terms = method.optimizer_step(
-        _with_neighbors(state, labels, similarity), indexes, images, draws
-    )
-    return dataclasses.replace(after, clusters=state.clusters), terms
 
 
 def _first_gradients(before: SiclState, after: SiclState, weight_decay: float):
@@ -212,14 +222,12 @@ def _first_gradients(before: SiclState, after: SiclState, weight_decay: float):
     )
 
 
-def _check_gradients(golden: Golden, graph, weights: Weights, gradients) -> Check:
-    """The RGB encoder's gradients, under the names of its weights; frozen ones have zeros."""
+def _collect_gradients(graph, weights: Weights, gradients) -> dict[str, np.ndarray]:
+    """Gradients under the names of their weights; frozen weights have zeros."""
     model = _merge(graph, dataclasses.replace(weights, params=gradients))
     names = released_weights.names(model.rgb)
-    ours = torch_names.collect(names)
-    theirs = golden.with_prefix("rgb_grad_")
-    ours = {
-        name: ours[name] if isinstance(names[name], nnx.Param) else np.zeros_like(array)
-        for name, array in theirs.items()
+    return {
+        name: array if isinstance(names[name], nnx.Param) else np.zeros_like(array)
+        for name, array in torch_names.collect(names).items()
+        if name in names
     }
-    return golden.verdict("rgb_grad_*", group_error(ours, theirs, floor=1e-2), _TOLERANCE)

@@ -1,0 +1,219 @@
+"""`sicl-jax verify`: agrees with golden files of any size, and notices numbers that are off."""
+
+import json
+import pathlib
+import shutil
+
+import click.testing
+import jax
+import numpy as np
+import pytest
+
+from sicl_jax import verify
+from sicl_jax.cli.verify import command
+from sicl_jax.errors import UserError
+from sicl_jax.verify import train_steps
+from sicl_jax.verify.checks import Golden, partition_error, relative_error
+from sicl_jax.verify.folder import present, verify_file
+
+# Made by make_golden.py; the shipped files are the published code's.
+OTHER = pathlib.Path(__file__).parent / "other_sizes"
+QUICK = ("clustering", "memory", "optimizer", "evaluation")
+
+# What is only compared, never fed in, so that all of it can be spoilt at once.
+OUTPUTS = {
+    "clustering": (
+        *("jaccard_distance", "sample_tight_score", "cluster_score"),
+        *("neighbor_similarity_cosine", "neighbor_similarity_released"),
+    ),
+    "memory": (
+        *("prototype_loss", "neighbor_loss", "cross_prototype_loss", "cross_instance_loss"),
+        *("loss_mode0", "loss_mode1", "loss_mode2", "features_after", "grad_other_mode1"),
+        *("grad_inputs_mode0", "grad_inputs_mode1", "grad_inputs_mode2"),
+    ),
+    "optimizer": ("trajectory",),
+    "evaluation": (
+        "distance",
+        "reranked_distance",
+        *(
+            f"{protocol}_{figure}"
+            for protocol in ("sicl", "standard", "cloth_changing", "same_clothes", "all_gallery")
+            for figure in ("cmc", "map")
+        ),
+    ),
+}
+
+
+def quantities(checks):
+    return {check.quantity: check for check in checks}
+
+
+@pytest.mark.parametrize("folder", [verify.GOLDEN, OTHER], ids=["shipped", "other_sizes"])
+@pytest.mark.parametrize("name", QUICK)
+def test_golden_numbers_agree(folder, name):
+    checks = verify_file(folder / f"{name}.npz")
+    assert [check for check in checks if not check.ok] == []
+    assert {check.quantity for check in checks}.issuperset(OUTPUTS[name])
+
+
+def test_golden_training_agrees():
+    checks = verify_file(verify.GOLDEN / "train_steps.npz")
+    assert [check for check in checks if not check.ok] == []
+    assert len(checks) == 19
+
+
+def test_the_parser_agrees():
+    checks = verify_file(verify.GOLDEN / "schp.npz")
+    assert [check for check in checks if not check.ok] == []
+    assert len(checks) == 4
+
+
+def spoilt(path, folder, names, change):
+    with np.load(path) as file:
+        arrays = dict(file)
+    for name in names:
+        arrays[name] = change(arrays[name])
+    np.savez(folder / path.name, **arrays)
+    return folder / path.name
+
+
+def off_in_one_place(array):
+    """A thousandth of the largest magnitude added to a single number."""
+    array = np.array(array, np.float64)
+    array.flat[array.size // 2] += 1e-3 * np.abs(array).max()
+    return array
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_thousandth_in_one_place_is_noticed(tmp_path, name):
+    path = spoilt(OTHER / f"{name}.npz", tmp_path, OUTPUTS[name], off_in_one_place)
+    differ = {check.quantity for check in verify_file(path) if not check.ok}
+    assert differ.issuperset(OUTPUTS[name])
+
+
+@pytest.fixture(scope="module")
+def training():
+    with jax.default_matmul_precision("highest"):
+        return train_steps.recompute(Golden(OTHER / "train_steps.npz"))
+
+
+def test_training_of_another_size_agrees(training):
+    checks = train_steps.compare(Golden(OTHER / "train_steps.npz"), training)
+    assert [check for check in checks if not check.ok] == []
+
+
+def test_training_that_did_not_happen_is_noticed(training, tmp_path):
+    """Final weights and banks as they were at the start; everything else off by 1 %."""
+    with np.load(OTHER / "train_steps.npz") as file:
+        arrays = dict(file)
+    for name in list(arrays):
+        if "_final_" in name:
+            arrays[name] = arrays[name.replace("_final_", "_")]
+        elif name == "losses" or "_grad_" in name or name.startswith(("step0_", "eval_")):
+            arrays[name] = arrays[name] * 1.01
+    for name, start in {"rgb": "rgb", "mask": "mask", "fusion": "rgb"}.items():
+        arrays[f"bank_{name}_final"] = arrays[f"bank_{start}_initial"]
+    np.savez(tmp_path / "train_steps.npz", **arrays)
+    checks = train_steps.compare(Golden(tmp_path / "train_steps.npz"), training)
+    agree = {check.quantity for check in checks if check.ok}
+    # Three steps of Adam move a weight by a thousandth: their change has a verdict of its own.
+    assert agree <= {"rgb_final_*", "mask_final_*", "fusion_final_*"}
+
+
+def test_one_label_in_another_cluster_is_noticed(tmp_path):
+    def move(labels):
+        labels = labels.copy()
+        labels[0] = labels.max() + 1
+        return labels
+
+    names = ("dbscan_labels", "dbscan_labels_tight", "pseudo_labels_tight")
+    path = spoilt(OTHER / "clustering.npz", tmp_path, names, move)
+    checks = quantities(verify_file(path))
+    assert not any(checks[name].ok for name in names)
+
+
+def test_partitions():
+    labels = np.array([0, 0, 1, 1, -1, -1])
+    assert partition_error(labels, np.array([7, 7, 3, 3, -1, -1])) == 0
+    assert partition_error(labels, np.array([0, 0, 0, 0, -1, -1])) > 0
+    assert partition_error(labels, np.array([0, 0, 1, 1, 2, 2])) > 0
+    assert partition_error(labels, np.array([0, 0, 1, 1, -1, 2])) > 0
+    assert partition_error(labels, labels[:3]) == np.inf
+
+
+def test_relative_error():
+    assert relative_error([1.0, 2.0], [1.0, 4.0]) == 0.5
+    assert relative_error(np.ones(2), np.ones(3)) == np.inf
+    assert not relative_error([np.nan], [1.0]) <= 1.0
+    assert relative_error([1e-9], [0.0], least=1.0) == 1e-9
+
+
+def run(*arguments):
+    """The command with its own exit code and error line."""
+    result = click.testing.CliRunner().invoke(command, arguments)
+    if isinstance(result.exception, UserError):
+        return result.exception.exit_code, result.stdout, str(result.exception)
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture
+def quick_folder(tmp_path):
+    for name in ("optimizer", "evaluation"):
+        shutil.copy(OTHER / f"{name}.npz", tmp_path)
+    return tmp_path
+
+
+def test_the_table(quick_folder):
+    code, output, _ = run(str(quick_folder), "--allow_missing")
+    assert code == 0
+    header, *rows, last = output.splitlines()
+    assert header.split("  ")[0] == "file"
+    assert len(rows) == 15
+    assert all(row.endswith("  agrees") for row in rows)
+    assert last.startswith("15 of 15 quantities agree on ")
+
+
+def test_json_and_the_exit_code(quick_folder):
+    spoilt(OTHER / "optimizer.npz", quick_folder, ["trajectory"], lambda array: array[:, 1:])
+    code, output, error = run(str(quick_folder), "--allow_missing", "--json")
+    assert code == 1
+    assert error.startswith("1 of 15 quantities are beyond their tolerance")
+    result = json.loads(output)
+    assert result["ok"] is False
+    assert result["checks"][0] == {
+        "file": "optimizer.npz",
+        "quantity": "trajectory",
+        "largest_relative_error": None,
+        "tolerance": 1e-5,
+        "verdict": "DIFFERS",
+    }
+    assert {row["verdict"] for row in result["checks"][1:]} == {"agrees"}
+
+
+def test_missing_files_are_named(quick_folder, tmp_path_factory):
+    code, _, error = run(str(quick_folder))
+    assert code == 1
+    missing = "clustering.npz, memory.npz, train_steps.npz, schp.npz"
+    assert error == f"{quick_folder}: lacks {missing}; pass --allow_missing to skip them"
+    with pytest.raises(UserError, match="holds none of"):
+        present(tmp_path_factory.mktemp("empty"), allow_missing=True)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "key", "shape", "text"])
+def test_damaged_files_give_one_line(tmp_path, damage):
+    data = (OTHER / "optimizer.npz").read_bytes()
+    path = tmp_path / "optimizer.npz"
+    with np.load(OTHER / "optimizer.npz") as file:
+        arrays = dict(file)
+    if damage == "truncated":
+        path.write_bytes(data[: len(data) // 2])
+    elif damage == "text":
+        path.write_text("hello")
+    elif damage == "key":
+        del arrays["trajectory"]
+        np.savez(path, **arrays)
+    else:
+        np.savez(path, **arrays | {"gradients": np.zeros((2, 99))})
+    with pytest.raises(UserError, match=r"optimizer\.npz: ") as caught:
+        verify_file(path)
+    assert "\n" not in str(caught.value)
