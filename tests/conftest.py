@@ -26,3 +26,37 @@ def real_photographs() -> pathlib.Path:
     if not folder.is_dir():
         pytest.skip(f"no real photographs: {folder.name} is not beside the checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory) -> pathlib.Path:
+    """A folder with `synthetic_people/tiny`, prepared once for all tests."""
+    from sicl_jax.data.prepare import Request, prepare
+
+    folder = tmp_path_factory.mktemp("tiny_data")
+    prepare(Request("synthetic_people/tiny", folder))
+    return folder
+
+
+@pytest.fixture
+def tiny_config(tiny_data):
+    """Makes the config of a run of seconds on the tiny data: `tiny_config('epochs=1', ...)`."""
+    from sicl_jax import config as configs
+
+    settings = (
+        f"data.dir={tiny_data}",
+        "data.name=synthetic_people/tiny",
+        "model.width=4",
+        "epochs=2",
+        "steps_per_epoch=2",
+        "batch_size=16",
+        "embed_batch_size=32",
+        "clustering.k1=8",
+        "neighbors.num=2",
+    )
+
+    def make(*overrides: str):
+        changes = [f"--config.{setting}" for setting in (*settings, *overrides)]
+        return configs.load("sicl_demo", changes)
+
+    return make

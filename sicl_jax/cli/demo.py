@@ -9,6 +9,9 @@ import click
 from sicl_jax.cli import options
 
 _CONFIG = "sicl_demo"
+_PICTURE = "ranked_galleries.png"
+# Every image of camera A is the gallery: the single-shot figures swing with the images drawn.
+_PROTOCOLS = {"clothes changed": "cloth_changing/all", "same clothes": "same_clothes/all"}
 
 
 @click.command()
@@ -38,7 +41,7 @@ def command(workdir, quiet):
     prepare(Request(name=config.data.name, data_dir=data_dir), console.progress)
     after = loop.train(config, workdir, quiet=quiet, say=click.echo)
     before = _first_test(workdir)
-    _draw_galleries(config, workdir)
+    _draw_galleries(workdir)
     summary = {
         "before": _figures(before),
         "after": _figures({name: result.as_dict() for name, result in after.items()}),
@@ -46,10 +49,6 @@ def command(workdir, quiet):
     }
     (workdir / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     _print_table(before, after, summary["seconds"], workdir)
-
-
-# Every image of camera A is the gallery: the single-shot figures swing with the images drawn.
-_PROTOCOLS = {"clothes changed": "cloth_changing/all", "same clothes": "same_clothes/all"}
 
 
 def _figures(results: dict) -> dict[str, float]:
@@ -63,6 +62,37 @@ def _first_test(workdir: pathlib.Path) -> dict:
 
     lines = (workdir / METRICS_FILE).read_text().splitlines()
     return next(line for line in map(json.loads, lines) if line["kind"] == "test")
+
+
+def _draw_galleries(workdir: pathlib.Path) -> None:
+    """Ranked galleries of four queries in changed clothes, from well matched to badly matched."""
+    import numpy as np
+
+    from sicl_jax.evaluation import evaluate_dataset
+    from sicl_jax.evaluation.galleries import ranked_galleries
+    from sicl_jax.inference import load_run
+    from sicl_jax.report.gallery_image import ranked_gallery_picture
+    from sicl_jax.training.loop import open_dataset
+    from sicl_jax.training.testing import Tester
+
+    model = load_run(workdir, "latest")
+    dataset = open_dataset(model.config)
+    tester = Tester(dataset, model.embedder())
+    features = tester.features(model.state)
+    query, gallery = features["query_changed"], features["gallery"]
+    name = _PROTOCOLS["clothes changed"]
+    ranking = evaluate_dataset(dataset.name, features, only=[name])[name].rankings[0]
+    by_precision = np.argsort(-ranking.average_precision)
+    chosen = by_precision[[int(share * len(by_precision)) for share in (0.02, 0.2, 0.5, 0.9)]]
+    picture = ranked_gallery_picture(
+        dataset.split("query_changed"),
+        dataset.split("gallery"),
+        ranked_galleries(query, gallery, chosen),
+        chosen,
+        title="Queries in changed clothes and the gallery images most like them",
+        captions=[f"average precision {ranking.average_precision[q]:.0%}" for q in chosen],
+    )
+    picture.save(workdir / _PICTURE)
 
 
 def _print_table(before, after, seconds, workdir) -> None:
@@ -80,6 +110,3 @@ def _print_table(before, after, seconds, workdir) -> None:
             title = ""
     console.print(table)
     click.echo(f"wrote {workdir / 'summary.json'} and {workdir / _PICTURE}")
-
-
-_PICTURE = "ranked_galleries.png"

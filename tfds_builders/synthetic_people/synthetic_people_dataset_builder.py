@@ -25,6 +25,9 @@ TINY = World(
     query_changed_images=18,
     gallery_images=18,
 )
+# Few people and a few minutes: bodies differ more than adults' do and garments are close, so that
+# a small network can learn shapes; light changes from walk to walk, so that colour is a poor guide
+# even to people in the same clothes, as it is from camera to camera.
 DEMO = World(
     train_people=48,
     test_people=36,
@@ -32,6 +35,15 @@ DEMO = World(
     query_same_images=216,
     query_changed_images=252,
     gallery_images=216,
+    images_per_pass=10,
+    body_variation=2.2,
+    height_visibility=0.6,
+    garment_looseness=0.4,
+    carry_probability=0.15,
+    view_spread=6.0,
+    away_share=0.1,
+    pose_variation=0.6,
+    light_variation=4.0,
 )
 PRCC_SIZED = World(
     height=256,
