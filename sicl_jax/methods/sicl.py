@@ -195,12 +195,13 @@ class Sicl:
         rows = devices.fetch(state.banks["rgb"].rows)[: len(data)]
         labels, figures = processes.on_first(
             lambda: _cluster(rows, self.config.clustering),
-            like=(np.zeros(len(data), np.int32), np.zeros(2, np.int32)),
+            like=(np.zeros(len(data), np.int32), np.zeros(3, np.int32)),
         )
         state = self.with_labels(state, labels, epoch)
         return state, {
             "clusters": int(figures[0]),
             "unclustered": int(figures[1]),
+            "largest_cluster": int(figures[2]),
             "pseudo_identities": int(labels.max()) + 1,
             "neighbors": epoch * self.config.neighbors.num // self.config.epochs,
         }
@@ -403,9 +404,9 @@ def _zeros(function, *arguments):
 
 
 def _cluster(rows: np.ndarray, config) -> tuple[np.ndarray, np.ndarray]:
-    """Pseudo-labels (N,) int32; the numbers of clusters and of unclustered images."""
+    """Pseudo-labels (N,) int32; numbers of clusters, unclustered images, the largest's images."""
     found = clustering.cluster(rows, **config)
-    figures = np.array([found.num_clusters, found.num_unclustered], np.int32)
+    figures = np.array([found.num_clusters, found.num_unclustered, found.counts.max()], np.int32)
     return found.labels.astype(np.int32), figures
 
 

@@ -1,15 +1,24 @@
 """Checkpoints of whole runs with orbax: the latest and the best, written in the background."""
 
+import asyncio
+import contextlib
 import dataclasses
+import json
 import logging
+import os
 import pathlib
+import re
+import shutil
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from orbax.checkpoint.path import atomicity
 
-from sicl_jax.errors import UsageError, UserError
+from sicl_jax.errors import UserError
 from sicl_jax.methods.base import State
+from sicl_jax.training import integrity
 
 _LATEST_KEPT = 2
 
@@ -23,18 +32,39 @@ class Progress:
         step_in_epoch: Steps of that epoch already done.
         metrics_bytes: Length of `metrics.jsonl` at this point; what comes later is not yet true.
         best: The best value of the selection metric so far, or None.
+        best_step: The step at which it was reached.
         sums: Sums over the epoch's steps of every logged scalar.
+        figures: What the last `begin_epoch` told.
     """
 
     epoch: int = 0
     step_in_epoch: int = 0
     metrics_bytes: int = 0
     best: float | None = None
+    best_step: int | None = None
     sums: dict[str, float] = dataclasses.field(default_factory=dict)
+    figures: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A run as a checkpoint held it.
+
+    Attributes:
+        state: On its devices.
+        progress: Where the run stands.
+        step: Optimiser steps done.
+        has_best: Whether the checkpoint that `progress.best` speaks of is there and whole.
+    """
+
+    state: State
+    progress: Progress
+    step: int
+    has_best: bool
 
 
 class Checkpoints:
-    """The two checkpoint folders of a workdir.
+    """The checkpoint folders of a workdir, for the one run that writes them.
 
     Args:
         workdir: The run's folder; `checkpoints/latest` and `checkpoints/best` lie below it.
@@ -42,91 +72,194 @@ class Checkpoints:
 
     def __init__(self, workdir: pathlib.Path):
         # Orbax warns about single-process details that a user cannot act on.
-        logging.getLogger("absl").setLevel(logging.ERROR)
-        folder = (workdir / "checkpoints").resolve()
-        self._latest = _manager(folder / "latest", _LATEST_KEPT)
-        self._best = _manager(folder / "best", 1)
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        self._folder = (workdir / "checkpoints").resolve()
+        with self._write_errors():
+            self._latest = _manager(self._folder / "latest", _LATEST_KEPT)
+            self._best = _manager(self._folder / "best", 1)
+
+    # ---- writing ---------------------------------------------------------------------------
 
     def save(self, step: int, state: State, progress: Progress) -> None:
-        """Starts to save the run after `step` optimiser steps."""
-        _save(self._latest, step, state, progress)
-
-    def save_best(self, step: int, state: State, progress: Progress) -> None:
-        """Starts to save the run as the best one so far."""
-        _save(self._best, step, state, progress)
-
-    def latest_step(self) -> int | None:
-        """Step of the newest checkpoint, or None."""
-        return self._latest.latest_step()
-
-    def restore(self, which: str, abstract_state: State) -> tuple[State, Progress, int]:
-        """Loads a run.
-
-        Args:
-            which: `'latest'`, `'best'` or a step number.
-            abstract_state: Structure, types and shardings; shapes are the checkpoint's own.
-
-        Returns:
-            The state on its devices, where the run stands, and the step.
+        """Starts to save the run after `step` optimiser steps; what was started before is whole.
 
         Raises:
-            UserError: There is no such checkpoint.
-            UsageError: `which` is none of the above.
+            UserError: This checkpoint or the one before cannot be written.
         """
-        manager, step = self._find(which)
-        record = manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore())).run
-        shapes = record.pop("shapes")
-        leaves, structure = jax.tree.flatten(abstract_state)
-        leaves = [
-            jax.ShapeDtypeStruct(tuple(shape), leaf.dtype, sharding=leaf.sharding)
-            for leaf, shape in zip(leaves, shapes, strict=True)
-        ]
-        target = jax.tree.unflatten(structure, leaves)
-        restored = manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
-        )
-        return restored.state, Progress(**record), step
+        self.wait()
+        self._start(self._latest, step, state, progress)
 
-    def _find(self, which: str) -> tuple[ocp.CheckpointManager, int]:
-        if which in ("latest", "best"):
-            manager = self._latest if which == "latest" else self._best
-            step = manager.latest_step()
-            if step is None:
-                raise UserError(f"{manager.directory}: no checkpoint yet; train first")
-            return manager, step
-        if not which.isdigit():
-            raise UsageError(f"--checkpoint {which}: choose 'best', 'latest' or a step number")
-        for manager in (self._latest, self._best):
-            if int(which) in manager.all_steps():
-                return manager, int(which)
-        kept = sorted({*self._latest.all_steps(), *self._best.all_steps()})
-        raise UserError(f"--checkpoint {which}: not kept; there are {kept or 'none'}")
+    def save_best(self, step: int, state: State, progress: Progress) -> None:
+        """Starts to save the run as the best one so far.
+
+        Its latest checkpoint, which says where the best one is, is whole by then; so the best one
+        that it speaks of either is there or can be written again from it.
+        """
+        self.wait()
+        self._start(self._best, step, state, progress)
+
+    def _start(self, manager, step: int, state: State, progress: Progress) -> None:
+        record: dict[str, Any] = dataclasses.asdict(progress)
+        record["shapes"] = [list(leaf.shape) for leaf in jax.tree.leaves(state)]
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(record)
+        )
+        with self._write_errors():
+            if step in manager.all_steps():
+                manager.delete(step)
+            manager.save(step, args=items, force=True)
+
+    def save_failed(self, step: int, state: State, progress: Progress) -> pathlib.Path:
+        """Writes a state to be looked at, not to be gone on from; where it is."""
+        with self._write_errors():
+            failed = _manager(self._folder / "failed", 1)
+        try:
+            self._start(failed, step, state, progress)
+            with self._write_errors():
+                failed.wait_until_finished()
+        finally:
+            _close(failed)
+        return self._folder / "failed" / str(step)
 
     def wait(self) -> None:
-        """Returns when everything started is on disk."""
-        self._latest.wait_until_finished()
-        self._best.wait_until_finished()
+        """Returns when everything started is on disk.
+
+        Raises:
+            UserError: It cannot be written.
+        """
+        with self._write_errors():
+            self._latest.wait_until_finished()
+            self._best.wait_until_finished()
 
     def close(self) -> None:
-        """Waits and releases the folders."""
-        self._latest.close()
-        self._best.close()
+        """Releases the folders; call `wait` before to learn of errors."""
+        _close(self._latest)
+        _close(self._best)
+
+    @contextlib.contextmanager
+    def _write_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # Orbax and TensorStore raise many kinds of errors.
+            raise UserError(
+                f"{self._folder}: cannot write a checkpoint ({_one_line(error)}); make room there "
+                "and run the same command to go on from the last whole one"
+            ) from error
+
+    # ---- reading ---------------------------------------------------------------------------
+
+    def restore(self, abstract_state: State, say: Callable[[str], None]) -> Restored | None:
+        """Loads the newest checkpoint that is whole; sets aside damaged ones that are newer.
+
+        Args:
+            abstract_state: Structure, types, shardings and largest shapes of the state.
+            say: Told of each damaged checkpoint.
+
+        Returns:
+            The run, or None where there are no checkpoints at all.
+
+        Raises:
+            UserError: All are damaged, or the newest whole one is of another model.
+        """
+        damaged = {}
+        candidates = self._newest_first()
+        for manager, step in candidates:
+            folder = pathlib.Path(manager.directory) / str(step)
+            damage = integrity.find_damage(folder)
+            if damage is None:
+                self._set_aside(damaged, say)
+                return self._read(manager, step, abstract_state)
+            damaged[folder] = damage
+        if not candidates:
+            return None
+        lines = "; ".join(f"{folder}: {damage}" for folder, damage in damaged.items())
+        raise UserError(f"no whole checkpoint is left ({lines}); restore one, or train anew")
+
+    def _newest_first(self) -> list[tuple[ocp.CheckpointManager, int]]:
+        both = [(manager, step) for manager in self._managers for step in manager.all_steps()]
+        return sorted(both, key=lambda found: (found[1], found[0] is self._latest), reverse=True)
+
+    @property
+    def _managers(self) -> tuple[ocp.CheckpointManager, ...]:
+        return self._latest, self._best
+
+    def _set_aside(self, damaged: dict[pathlib.Path, str], say: Callable[[str], None]) -> None:
+        for folder, damage in damaged.items():
+            aside = self._folder / "damaged" / f"{folder.parent.name}-{folder.name}"
+            say(f"warning: {folder} is damaged ({damage}): moved to {aside}, not used")
+            with self._write_errors():
+                shutil.rmtree(aside, ignore_errors=True)
+                aside.parent.mkdir(exist_ok=True)
+                folder.rename(aside)
+        for manager in self._managers:
+            manager.reload()
+
+    def _read(self, manager, step: int, abstract_state: State) -> Restored:
+        folder = pathlib.Path(manager.directory) / str(step)
+        try:
+            record = json.loads((folder / "run" / "metadata").read_bytes())
+            target = _with_shapes(abstract_state, record.pop("shapes"))
+            progress = Progress(**record)
+            arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+            state = manager.restore(step, args=arguments).state
+        except Exception as error:  # Orbax and TensorStore raise many kinds of errors.
+            raise UserError(
+                f"{folder}: of another model or version ({_one_line(error)}); choose another "
+                "--workdir"
+            ) from error
+        return Restored(state, progress, step, self._has_best(progress))
+
+    def _has_best(self, progress: Progress) -> bool:
+        if progress.best_step not in self._best.all_steps():
+            return False
+        folder = pathlib.Path(self._best.directory) / str(progress.best_step)
+        return integrity.find_damage(folder) is None
+
+
+class _Folder(atomicity.AtomicRenameTemporaryPath):
+    """A checkpoint's folder, which gets its manifest before it takes its name."""
+
+    async def finalize(self) -> None:
+        is_checkpoint = self.get_final().name.isdecimal()  # Else one of the folders within.
+        if is_checkpoint:
+            await asyncio.to_thread(integrity.write_manifest, pathlib.Path(self.get()))
+        await super().finalize()
 
 
 def _manager(folder: pathlib.Path, keep: int) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=keep, create=True, enable_async_checkpointing=True
+        max_to_keep=keep,
+        create=True,
+        enable_async_checkpointing=True,
+        cleanup_tmp_directories=True,
+        temporary_path_class=_Folder,
     )
     return ocp.CheckpointManager(folder, options=options)
 
 
-def _save(manager: ocp.CheckpointManager, step: int, state: State, progress: Progress) -> None:
-    if step in manager.all_steps():
-        manager.delete(step)
-    record: dict[str, Any] = dataclasses.asdict(progress)
-    record["shapes"] = [list(leaf.shape) for leaf in jax.tree.leaves(state)]
-    manager.save(
-        step,
-        args=ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(record)),
-        force=True,
-    )
+def _close(manager: ocp.CheckpointManager) -> None:
+    with contextlib.suppress(Exception):  # Those that matter were raised by `wait`.
+        manager.close()
+
+
+def _with_shapes(abstract_state: State, shapes: list[list[int]]) -> State:
+    """The abstract state in a checkpoint's own shapes, which may be smaller but not larger."""
+    leaves, structure = jax.tree.flatten(abstract_state)
+    own = []
+    for leaf, shape in zip(leaves, shapes, strict=True):
+        sizes = [int(size) for size in shape]
+        if len(sizes) != leaf.ndim or not all(
+            0 <= size <= most for size, most in zip(sizes, leaf.shape, strict=True)
+        ):
+            raise ValueError(f"an array of shape {sizes}, where at most {leaf.shape} is right")
+        own.append(jax.ShapeDtypeStruct(tuple(sizes), leaf.dtype, sharding=leaf.sharding))
+    return jax.tree.unflatten(structure, own)
+
+
+def _one_line(error: BaseException) -> str:
+    """The system's own words for a failed write, which orbax has at the end of long ones."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):
+        return os.strerror(int(code[1]))
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -127,10 +127,10 @@ class _Run:
         if self.position.is_new:
             self.position.log.write("start", 0, {**facts, "images": len(self.data)})
             if self.config.evaluate.before:
-                results = self._test(epoch=0)
+                results = self._test(0)
             self.position.advance()
         elif different := changes(folder, facts):
-            self.say(f"warning: not as before, so not the same bits: {'; '.join(different)}")
+            self.say(f"warning: last bits may differ, for so do: {'; '.join(different)}")
             self.position.log.write("resume", self.position.step, facts)
         while self.position.progress.epoch < self.config.epochs:
             results = self._epoch(self.position.progress.epoch) or results
@@ -223,7 +223,7 @@ class _Run:
         due = epoch % when.every == 0 or epoch > when.always_after or epoch == self.config.epochs
         return self.tester is not None and due
 
-    def _test(self, epoch: int, **done: Any) -> Results:
+    def _test(self, epoch: int, /, **done: Any) -> Results:
         """Tests and logs it; saves the run, as the best so far if it is.
 
         Args:

@@ -1,10 +1,12 @@
-"""What a run was made with: versions, config, data, code."""
+"""What a run was made with: versions, device, config, data, code."""
 
 import functools
 import importlib.metadata
+import json
 import pathlib
 import platform
 import subprocess
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,8 +14,10 @@ import ml_collections
 
 import sicl_jax
 from sicl_jax import config as configs
+from sicl_jax.errors import UserError
+from sicl_jax.training.logging import METRICS_FILE
 
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "scikit-learn")
 
 
 def provenance(config: ml_collections.ConfigDict, fingerprint: str) -> dict[str, Any]:
@@ -33,10 +37,43 @@ def provenance(config: ml_collections.ConfigDict, fingerprint: str) -> dict[str,
 
 @functools.cache
 def git_commit() -> str:
-    """Commit of the checkout that the package runs from, or '' where it is installed."""
+    """Commit of the checkout that the package runs from, or '' where it is installed.
+
+    It ends in `-dirty` where files that git knows differ from that commit.
+    """
     folder = pathlib.Path(sicl_jax.__file__).parent.parent
     if not (folder / ".git").exists():
         return ""
-    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty"]
+    try:
+        done = subprocess.run(
+            [*command, "--exclude=*"], capture_output=True, text=True, check=False
+        )
+    except OSError:  # There is no git.
+        return ""
     return done.stdout.strip()
+
+
+def changes(folder: pathlib.Path, facts: Mapping[str, Any]) -> list[str]:
+    """`name: before -> now` of what differs from what the run was last carried out with.
+
+    Args:
+        folder: The workdir.
+        facts: As `provenance` gives them.
+
+    Raises:
+        UserError: `metrics.jsonl` is damaged.
+    """
+    before: dict[str, Any] = {}
+    for number, line in enumerate((folder / METRICS_FILE).read_bytes().splitlines(), 1):
+        try:
+            entry = json.loads(line)
+            if entry["kind"] in ("start", "resume"):
+                before = entry
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{folder / METRICS_FILE}: line {number} is damaged; restore the file, or choose "
+                "another --workdir"
+            ) from error
+    both = facts.keys() & before.keys()
+    return [f"{n}: {before[n]} -> {facts[n]}" for n in facts if n in both and facts[n] != before[n]]

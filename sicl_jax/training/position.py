@@ -1,0 +1,138 @@
+"""Where a run is, in memory and on disk.
+
+At any time `state`, `step` and `progress` together are a point that the run can go on from: a
+checkpoint is these three, and going on from it writes the same `metrics.jsonl` again.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from sicl_jax.errors import UserError
+from sicl_jax.methods.base import Method, TrainingData
+from sicl_jax.training import numbers, signals
+from sicl_jax.training.checkpoints import Checkpoints, Progress
+from sicl_jax.training.logging import MetricsLog
+
+
+class Position:
+    """The position of a run; its newest checkpoint's at first, or a new state's.
+
+    Use as a context manager, to release the files.
+
+    Attributes:
+        state: The method's state.
+        step: Optimiser steps done.
+        progress: Where that is in the run.
+        is_new: Whether the run has just begun.
+        log: The run's figures.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        method: Method,
+        data: TrainingData,
+        seed: int,
+        stop: signals.StopRequest,
+        say: Callable[[str], None],
+    ):
+        self._folder = folder
+        self._stop = stop
+        self._say = say
+        self._checkpoints = Checkpoints(folder)
+        try:
+            self._start(method, data, seed)
+            self.is_new = self.progress.metrics_bytes == 0
+            self.log = MetricsLog(folder, self.progress.metrics_bytes, self.step)
+        except BaseException:
+            self._checkpoints.close()
+            raise
+
+    def _start(self, method: Method, data: TrainingData, seed: int) -> None:
+        found = self._checkpoints.restore(method.abstract_state(data), self._say)
+        self._saved: Progress | None = found and found.progress
+        if found is None:
+            self.state, self.step, self.progress = method.init(data, seed), 0, Progress()
+            return
+        self.state, self.step, self.progress = found.state, found.step, found.progress
+        self._say(f"resumed in epoch {self.progress.epoch + 1}, after step {self.step}")
+        if self.progress.best_step is None or found.has_best:
+            return
+        if self.progress.best_step == self.step:  # Killed when this one was to be written.
+            self._checkpoints.save_best(self.step, self.state, self.progress)
+        else:
+            self._say(
+                f"warning: the best checkpoint, of step {self.progress.best_step}, is lost; the "
+                "next better one takes its place"
+            )
+
+    def __enter__(self) -> "Position":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._checkpoints.close()
+        self.log.close()
+
+    def advance(self, **changes: Any) -> None:
+        """The run has come to here: what has been logged so far is true.
+
+        Args:
+            **changes: Fields of `progress`.
+        """
+        self.progress = dataclasses.replace(self.progress, metrics_bytes=self.log.length, **changes)
+
+    def save(self) -> None:
+        """Starts to write the latest checkpoint.
+
+        Raises:
+            UserError: Weights are not finite, or the disk is full.
+        """
+        if bad := numbers.weights_not_finite(self.state):
+            self.abandon(self.step, bad[:3])
+        self.log.sync()
+        self._checkpoints.save(self.step, self.state, self.progress)
+        self._saved = self.progress
+
+    def save_best(self) -> None:
+        """Starts to write the best checkpoint; call `save` first."""
+        self._checkpoints.save_best(self.step, self.state, self.progress)
+
+    def wait(self) -> None:
+        """Returns when the checkpoints are on disk."""
+        self._checkpoints.wait()
+
+    def stop_if_asked(self) -> None:
+        """Saves and leaves if a signal has come.
+
+        Raises:
+            StoppedError: It has.
+        """
+        number = self._stop.number()
+        if not number:
+            return
+        if self.progress != self._saved:
+            self.save()
+        self.wait()
+        raise signals.StoppedError(
+            number, f"in epoch {self.progress.epoch + 1}, after step {self.step}"
+        )
+
+    def abandon(self, step: int, names: list[str]) -> None:
+        """Ends a run whose numbers are no longer finite; keeps its state to be looked at.
+
+        Args:
+            step: When it happened.
+            names: What is not finite.
+
+        Raises:
+            UserError: Always.
+        """
+        self.wait()
+        folder = self._checkpoints.save_failed(self.step, self.state, self.progress)
+        raise UserError(
+            f"step {step}: {', '.join(names)} not finite; the state after step {self.step} is in "
+            f"{folder}; run again with --debug_nans to find the operation, or train anew with a "
+            "lower --config.learning_rate"
+        )
