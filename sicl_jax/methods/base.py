@@ -64,10 +64,13 @@ class Method(Protocol):
     Attributes:
         uses_masks: Whether training needs masks.
         streams: What `embed` can give features of; the first is the one that a test uses.
+        pseudo_labels: Where in the state the pseudo-labels are, (N or more,) int32, as names of
+            nested fields; empty for a method that has none.
     """
 
     uses_masks: bool
     streams: tuple[str, ...]
+    pseudo_labels: tuple[str, ...]
 
     def init(self, data: TrainingData, seed: int) -> State:
         """The state before the first epoch, placed on the devices."""

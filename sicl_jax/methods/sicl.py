@@ -88,6 +88,8 @@ def make_optimizer(weight_decay: float) -> optax.GradientTransformation:
 class Sicl:
     """SiCL behind the loop's interface (`methods.base.Method`)."""
 
+    pseudo_labels = ("clusters", "labels")
+
     def __init__(self, config: ml_collections.ConfigDict):
         self.config = config
         self.uses_masks = config.silhouettes

@@ -1,6 +1,7 @@
 """The training loop, read from top to bottom; it knows methods by their interface alone."""
 
 import contextlib
+import functools
 import math
 import pathlib
 import time
@@ -10,10 +11,11 @@ import jax
 import ml_collections
 import numpy as np
 
-from sicl_jax import evaluation, methods
+from sicl_jax import devices, evaluation, methods
 from sicl_jax.console import progress as show_progress
 from sicl_jax.data.dataset import ReidDataset, load_dataset
 from sicl_jax.errors import UserError
+from sicl_jax.evaluation.agreement import agreement
 from sicl_jax.methods.base import Method, TrainingData
 from sicl_jax.methods.embedder import Embedder
 from sicl_jax.training import feeds, lock, numbers, signals, steps, story, workdir
@@ -176,8 +178,17 @@ class _Run:
         for warning in warnings:
             self.say(f"warning: epoch {epoch + 1}: {warning}")
         self.position.state = state
-        self.position.advance(figures=figures | ({"warnings": warnings} if warnings else {}))
+        figures = figures | self._agreement() | ({"warnings": warnings} if warnings else {})
+        self.position.advance(figures=figures)
         return time.monotonic() - begin
+
+    def _agreement(self) -> dict[str, float]:
+        """How the pseudo-labels agree with the identities: for people to see, never trained on."""
+        if not self.method.pseudo_labels:
+            return {}
+        labels = functools.reduce(getattr, self.method.pseudo_labels, self.position.state)
+        identities = self.dataset.split("train").identities
+        return agreement(devices.fetch(labels)[: len(identities)], identities)
 
     def _steps(self, epoch: int, batches: np.ndarray) -> None:
         """All steps of an epoch, or those that are left."""

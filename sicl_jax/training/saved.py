@@ -5,15 +5,21 @@ fraction of the bytes, and must leave the workdir as it is.
 """
 
 import dataclasses
+import functools
 import json
+import logging
+import operator
 import pathlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from sicl_jax import devices
 from sicl_jax.errors import UsageError, UserError
+from sicl_jax.training import integrity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,34 +79,67 @@ def load_weights(workdir: pathlib.Path, which: str, abstract: Any) -> tuple[Any,
     Raises:
         UserError: There is no such checkpoint, it is damaged, or it is of another model.
     """
-    target = {
-        "weights": jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(
-                leaf.shape, leaf.dtype, sharding=devices.replicated()
-            ),
-            abstract,
+    restored, saved = _load(workdir, which, lambda _: {"weights": abstract})
+    return restored["weights"], saved
+
+
+def load_pseudo_labels(
+    workdir: pathlib.Path, which: str, path: Sequence[str]
+) -> tuple[np.ndarray, Saved]:
+    """The pseudo-labels of a checkpoint, (N or more,) int32.
+
+    Args:
+        workdir: The run's folder.
+        which: As for `find`.
+        path: Where they are in the state (`Method.pseudo_labels`).
+
+    Raises:
+        UserError: As for `load_weights`.
+    """
+
+    def target(metadata):
+        return functools.reduce(
+            lambda inner, name: {name: inner},
+            reversed(path),
+            functools.reduce(operator.getitem, path, metadata),
         )
-    }
+
+    restored, saved = _load(workdir, which, target)
+    return devices.fetch(functools.reduce(operator.getitem, path, restored)), saved
+
+
+def _load(workdir: pathlib.Path, which: str, choose: Callable[[Any], Any]) -> tuple[Any, Saved]:
+    """A part of a checkpoint: what `choose` makes of the saved tree's shapes and types."""
     saved = find(workdir, which)
+    damage = integrity.find_damage(saved.folder)
     try:
-        return _read(saved.folder / "state", target)["weights"], saved
+        if damage is not None:
+            raise ValueError(damage)
+        return _read(saved.folder / "state", choose), saved
     except Exception as error:  # Orbax and TensorStore raise many kinds of errors.
         if not saved.folder.exists():  # A run that goes on has replaced it by a newer one.
-            return load_weights(workdir, which, abstract)
+            return _load(workdir, which, choose)
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"{saved.folder}: damaged, or of another model ({reason}); choose another --checkpoint"
         ) from error
 
 
-def _read(folder: pathlib.Path, target: Any) -> Any:
-    """The part of a saved tree that `target` has."""
-    arguments = ocp.args.PyTreeRestore(
-        item=target,
-        restore_args=ocp.checkpoint_utils.construct_restore_args(target),
-        partial_restore=True,
-    )
+def _read(folder: pathlib.Path, choose: Callable[[Any], Any]) -> Any:
+    # Orbax warns about details of how it was called that a user cannot act on.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        target = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(
+                leaf.shape, leaf.dtype, sharding=devices.replicated()
+            ),
+            choose(reader.metadata(folder).item_metadata.tree),
+        )
+        arguments = ocp.args.PyTreeRestore(
+            item=target,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(target),
+            partial_restore=True,
+        )
         return reader.restore(folder, args=arguments)
 
 

@@ -1,0 +1,45 @@
+"""How well clusters agree with identities, where these are known.
+
+For people who watch a training: identities never enter it.
+"""
+
+import numpy as np
+from jaxtyping import Int
+from sklearn import metrics
+
+from sicl_jax.evaluation.features import UNKNOWN
+
+
+def agreement(labels: Int[np.ndarray, "N"], identities: Int[np.ndarray, "N"]) -> dict[str, float]:
+    """Adjusted Rand index, normalised mutual information and purity of clusters.
+
+    Args:
+        labels: Cluster of each image; an unclustered image is the only one of its cluster.
+        identities: Identity of each image, -1 unknown; such images are left out.
+
+    Returns:
+        `ari` (Hubert and Arabie, 1985; 0 is chance, 1 agreement) and `nmi` (arithmetic mean, 0 to
+        1), over all images; `purity`, the share of images that are of their cluster's commonest
+        identity, over images in clusters of two or more, since one alone is always pure. Purity
+        is left out where all are alone, and everything where no identity is known.
+    """
+    known = identities != UNKNOWN
+    labels, identities = labels[known], identities[known]
+    if not len(labels):
+        return {}
+    figures = {
+        "ari": float(metrics.adjusted_rand_score(identities, labels)),
+        "nmi": float(metrics.normalized_mutual_info_score(identities, labels)),
+    }
+    _, cluster, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    grouped = sizes[cluster] > 1
+    if grouped.any():
+        figures["purity"] = _purity(cluster[grouped], identities[grouped])
+    return figures
+
+
+def _purity(clusters: np.ndarray, identities: np.ndarray) -> float:
+    pairs, counts = np.unique(np.stack([clusters, identities], 1), axis=0, return_counts=True)
+    commonest = np.zeros(pairs[:, 0].max() + 1, int)
+    np.maximum.at(commonest, pairs[:, 0], counts)
+    return float(commonest.sum() / len(clusters))
