@@ -9,6 +9,7 @@ import click
 from sicl_jax.cli import options
 
 _CONFIG = "sicl_demo"
+_QUERIES_SHOWN = 4
 _PICTURE = "ranked_galleries.png"
 # Every image of camera A is the gallery: the single-shot figures swing with the images drawn.
 _PROTOCOLS = {"clothes changed": "cloth_changing/all", "same clothes": "same_clothes/all"}
@@ -65,12 +66,11 @@ def _first_test(workdir: pathlib.Path) -> dict:
 
 
 def _draw_galleries(workdir: pathlib.Path) -> None:
-    """Ranked galleries of four queries in changed clothes, from well matched to badly matched."""
-    import numpy as np
-
+    """Ranked galleries of some queries in changed clothes, from the best matched to the worst."""
     from sicl_jax.evaluation import evaluate_dataset
     from sicl_jax.evaluation.galleries import ranked_galleries
     from sicl_jax.inference import load_run
+    from sicl_jax.report import choice
     from sicl_jax.report.gallery_image import ranked_gallery_picture
     from sicl_jax.training.loop import open_dataset
     from sicl_jax.training.testing import Tester
@@ -82,8 +82,7 @@ def _draw_galleries(workdir: pathlib.Path) -> None:
     query, gallery = features["query_changed"], features["gallery"]
     name = _PROTOCOLS["clothes changed"]
     ranking = evaluate_dataset(dataset.name, features, only=[name])[name].rankings[0]
-    by_precision = np.argsort(-ranking.average_precision)
-    chosen = by_precision[[int(share * len(by_precision)) for share in (0.02, 0.2, 0.5, 0.9)]]
+    chosen = choice.cross_section(ranking, _QUERIES_SHOWN)
     picture = ranked_gallery_picture(
         dataset.split("query_changed"),
         dataset.split("gallery"),
