@@ -122,6 +122,8 @@ class _MeanColour:
     """No masks, no banks, no pseudo-labels, no optimiser."""
 
     uses_masks = False
+    streams = ("rgb",)
+    pseudo_labels = ()
 
     def init(self, data, seed):
         from sicl_jax import devices
