@@ -170,7 +170,7 @@ def _claim(output_dir: Path, settings: dict, *, is_empty: bool) -> None:
             found = {}
         changed = [name for name, value in settings.items() if found.get(name) != value]
         raise UserError(
-            f"--output {output_dir}: holds masks made otherwise ({', '.join(changed)} differ by "
+            f"{output_dir}: holds masks made otherwise ({', '.join(changed)} differ by "
             f"{SETTINGS_FILE}); choose another folder or remove it"
         )
     try:

@@ -67,9 +67,9 @@ def list_tasks(input_dir: Path, output_dir: Path, names: Iterable[str] | None = 
       UserError: no images, two images whose masks would have one name, or both folders the same.
     """
     if not input_dir.is_dir():
-        raise UserError(f"--input {input_dir}: is not a folder; give the folder of the images")
+        raise UserError(f"{input_dir}: is not a folder; give the folder of the images")
     if output_dir.resolve() == input_dir.resolve():
-        raise UserError(f"--output {output_dir}: is --input itself; choose another folder")
+        raise UserError(f"{output_dir}: holds the images; choose another folder for the masks")
     if names is None:
         names = _image_names(input_dir, output_dir.resolve())
     tasks: dict[Path, Task] = {}
@@ -83,7 +83,7 @@ def list_tasks(input_dir: Path, output_dir: Path, names: Iterable[str] | None = 
             )
     if not tasks:
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise UserError(f"--input {input_dir}: holds no images ({suffixes})")
+        raise UserError(f"{input_dir}: holds no images ({suffixes})")
     return list(tasks.values())
 
 

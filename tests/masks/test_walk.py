@@ -160,7 +160,7 @@ def test_unusable_folders(tree, tmp_path):
     folder, _ = tree
     with pytest.raises(UserError, match="missing: is not a folder"):
         walk.list_tasks(tmp_path / "missing", tmp_path / "masks")
-    with pytest.raises(UserError, match="is --input itself"):
+    with pytest.raises(UserError, match="holds the images; choose another"):
         walk.list_tasks(folder, folder / "a" / "..")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty: holds no images"):
