@@ -1,11 +1,17 @@
 """What all tests share: where the golden files and the real photographs lie."""
 
+import os
 import pathlib
+import tempfile
 
 import numpy as np
 import pytest
 
 _TESTS = pathlib.Path(__file__).parent
+# Tests compile the same few programs again and again, in processes of their own too.
+_COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
 
 @pytest.fixture(scope="session")

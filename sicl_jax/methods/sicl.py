@@ -5,6 +5,7 @@ the silhouette's knowledge of body shape is carried into the RGB encoder, which 
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -433,8 +434,12 @@ def _pad_labels(labels: np.ndarray, no_cluster: int) -> np.ndarray:
     return padded
 
 
-@jax.jit
 def _regroup(rows: jax.Array, clusters: memory.Clusters) -> memory.Bank:
-    bank = memory.regroup(rows, clusters)
-    prototypes = jax.lax.with_sharding_constraint(bank.prototypes, devices.replicated())
-    return memory.Bank(bank.rows, prototypes)
+    """The bank of these rows: rows split over the devices, prototypes whole on each."""
+    return _compiled_regroup()(rows, clusters)
+
+
+@functools.cache
+def _compiled_regroup():
+    shardings = memory.Bank(devices.by_rows(), devices.replicated())
+    return jax.jit(memory.regroup, out_shardings=shardings)
