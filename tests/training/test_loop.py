@@ -114,7 +114,7 @@ def test_the_curriculum_and_the_learning_rate_follow_the_epoch(tiny_config):
 class _Centre:
     """State of a method that is nothing like SiCL: the mean colour, one array."""
 
-    mean: jax.Array
+    weights: jax.Array
     step: jax.Array
 
 
@@ -122,6 +122,8 @@ class _MeanColour:
     """No masks, no banks, no pseudo-labels, no optimiser."""
 
     uses_masks = False
+    streams = ("rgb",)
+    pseudo_labels = ()
     streams = ("rgb",)
     pseudo_labels = ()
 
@@ -132,7 +134,13 @@ class _MeanColour:
         return devices.put_replicated(_Centre(np.zeros(3, np.float32), np.zeros((), np.int32)))
 
     def abstract_state(self, data):
-        return jax.eval_shape(lambda: self.init(data, 0))
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding),
+            self.init(data, 0),
+        )
+
+    def abstract_weights(self):
+        return jax.ShapeDtypeStruct((3,), np.float32)
 
     def begin_epoch(self, state, data, epoch):
         del data, epoch
@@ -145,12 +153,12 @@ class _MeanColour:
     def train_step(self, state, batch, key):
         del key
         now = jnp.mean(batch.images.astype(jnp.float32), axis=(0, 1, 2))
-        moved = _Centre(0.5 * (state.mean + now), state.step + 1)
-        return moved, {"loss": jnp.mean(jnp.abs(now - state.mean))}
+        moved = _Centre(0.5 * (state.weights + now), state.step + 1)
+        return moved, {"loss": jnp.mean(jnp.abs(now - state.weights))}
 
     def embed(self, state, images, masks=None, stream="rgb"):
         del masks, stream
-        colour = jnp.mean(images.astype(jnp.float32), axis=(1, 2)) - state.mean
+        colour = jnp.mean(images.astype(jnp.float32), axis=(1, 2)) - state.weights
         return colour / jnp.linalg.norm(colour, axis=1, keepdims=True)
 
 
