@@ -14,7 +14,7 @@ class Bar(Protocol):
 
 
 MakeBar = Callable[[int, str], AbstractContextManager[Bar]]
-"""Takes a number of units and a description; `sicl_jax.cli.console.progress` is one."""
+"""Takes a number of units and a description; `sicl_jax.console.progress` is one."""
 
 
 class _Silence:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from sicl_jax.cli.console import progress
+from sicl_jax.console import progress
 from sicl_jax.errors import UsageError, UserError
 from sicl_jax.evaluation import (
     METRICS,
