@@ -23,7 +23,7 @@ class _LazyGroup(click.Group):
         return importlib.import_module(f"sicl_jax.cli.{cmd_name}").command
 
 
-_NOT_COMMANDS = frozenset({"console"})
+_NOT_COMMANDS = frozenset({"options"})
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
