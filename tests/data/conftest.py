@@ -1,6 +1,5 @@
 """Small raw trees to damage."""
 
-import pathlib
 import shutil
 
 import pytest
@@ -33,10 +32,3 @@ def prepare_prcc(prcc, tmp_path):
         return prepare(Request("prcc", tmp_path / "data", **options))
 
     return run
-
-
-def write(path: pathlib.Path, data: bytes) -> pathlib.Path:
-    """Writes a file, making its folders."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return path

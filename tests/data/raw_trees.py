@@ -123,6 +123,13 @@ class _Writer:
         return self.tree
 
 
+def write(path: pathlib.Path, data: bytes) -> pathlib.Path:
+    """Writes a file, making its folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
 def _write_plain(path: pathlib.Path, image: Image.Image) -> pathlib.Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, quality=95)

@@ -10,10 +10,10 @@ import zlib
 
 import pytest
 import raw_trees
-from conftest import write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from raw_trees import write
 
 from sicl_jax.data.prepare import ProblemsError, Request, prepare
 from sicl_jax.errors import UserError
