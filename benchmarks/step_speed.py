@@ -83,7 +83,7 @@ class Run:
         self.feed = feed
         labels = np.arange(len(data), dtype=np.int32) // 8
         self.state = method.with_labels(method.start_from(weights, data), labels, epoch=1)
-        self.key = jax.random.key(config.seed)
+        self.seed = devices.put_replicated(np.uint32(config.seed))
         batches = method.draw_batches(self.state, data, 0)
         self.batches = np.tile(batches, (-(-1000 // len(batches)), 1))
         self.train_call = steps.compile_train_call(method, self.state, feed)
@@ -93,7 +93,7 @@ class Run:
         """Seconds of so many calls, metrics fetched after each; counts the host's own part."""
         begin = started = time.perf_counter()
         for sent in self.feed.calls(self.batches[: calls * per_call], per_call):
-            self.state, metrics = self.train_call(self.state, self.feed.resident, sent, self.key)
+            self.state, metrics = self.train_call(self.state, self.feed.resident, sent, self.seed)
             self.host_seconds.append(time.perf_counter() - started)
             jax.device_get(metrics)
             started = time.perf_counter()

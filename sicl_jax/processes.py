@@ -4,9 +4,10 @@ Each process runs the same program on its own devices. Host work whose result al
 is done by the first process alone; the others are given what it found.
 """
 
+import contextlib
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -82,11 +83,11 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def on_first(work: Callable[[], Any], like: Any) -> Any:
+def on_first(work: Callable[[], Any], like: Any = None) -> Any:
     """What `work` returns on the first process, handed to all.
 
     Args:
-        work: Called on the first process alone; returns a pytree of host arrays.
+        work: Called on the first process alone; returns a pytree of host arrays, or None.
         like: Arrays of the same shapes and types, whatever their values.
 
     Raises:
@@ -106,6 +107,18 @@ def on_first(work: Callable[[], Any], like: Any) -> Any:
     if failed:
         raise UserError("process 0 failed; its own message says why")
     return result
+
+
+@contextlib.contextmanager
+def held_by_first(hold: Callable[[], contextlib.AbstractContextManager]) -> Iterator[None]:
+    """Holds on the first process, while the block runs, what all of them need held once.
+
+    Raises:
+        UserError: It could not be held.
+    """
+    with contextlib.ExitStack() as stack:
+        on_first(lambda: stack.enter_context(hold()))
+        yield
 
 
 def require_same(text: str, what: str) -> None:

@@ -1,6 +1,7 @@
 """From a method's state to features of any number of images: the one way for all who need them."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 
 from sicl_jax import devices
 from sicl_jax.errors import UsageError
+from sicl_jax.methods.base import WeightsOnly
 from sicl_jax.models.extract import in_batches
 
 _READS = {"rgb": (True, False), "silhouette": (False, True)}
@@ -35,9 +37,7 @@ class Embedder:
         self.stream = stream
         self.reads_images, self.reads_masks = _READS.get(stream, (True, True))
         self.batch_size = batch_size
-        self._flip = flip
-        self._method = method
-        self._apply = jax.jit(self._embed, out_shardings=devices.by_rows())
+        self._apply = _compiled(method, stream, flip)
 
     def __call__(
         self,
@@ -60,23 +60,31 @@ class Embedder:
         """
         read = ((images, self.reads_images), (masks, self.reads_masks))
         arrays = [array for array, is_read in read if is_read]
+        weights = WeightsOnly(state.weights)  # The rest changes shape from epoch to epoch.
         features = in_batches(
-            lambda *batch: self._apply(state, *batch),
+            lambda *batch: self._apply(weights, *batch),
             *arrays,
             batch_size=self.batch_size,
             on_batch=on_batch,
         )
         return np.asarray(features, np.float32)
 
-    def _embed(self, state, *batch: jax.Array) -> jax.Array:
-        features = self._one_view(state, batch)
-        if not self._flip:
+
+@functools.lru_cache(maxsize=16)
+def _compiled(method, stream: str, flip: bool) -> Callable[..., jax.Array]:
+    """The jitted function of the weights and a batch of each array that the stream reads."""
+    reads_images, reads_masks = _READS.get(stream, (True, True))
+
+    def one_view(weights: WeightsOnly, batch: Sequence[jax.Array]) -> jax.Array:
+        images = batch[0] if reads_images else None
+        masks = batch[-1] if reads_masks else None
+        return method.embed(weights, images, masks, stream)
+
+    def embed(weights: WeightsOnly, *batch: jax.Array) -> jax.Array:
+        features = one_view(weights, batch)
+        if not flip:
             return features
-        mirrored = self._one_view(state, [array[:, :, ::-1] for array in batch])
-        mean = features + mirrored
+        mean = features + one_view(weights, [array[:, :, ::-1] for array in batch])
         return mean / jnp.maximum(jnp.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
 
-    def _one_view(self, state, batch) -> jax.Array:
-        images = batch[0] if self.reads_images else None
-        masks = batch[-1] if self.reads_masks else None
-        return self._method.embed(state, images, masks, self.stream)
+    return jax.jit(embed, out_shardings=devices.by_rows())

@@ -24,14 +24,15 @@ def in_batches(
     Args:
         apply: Jitted function of as many batches (B, ...) as there are arrays; returns (B, D).
         *arrays: Host arrays of N rows each (memory-mapped ones are read batch by batch).
-        batch_size: B; rounded up to a multiple of the number of devices.
+        batch_size: B, rounded up to a multiple of the number of devices; for fewer rows the next
+            power of two above their number: few sizes are few programs.
         on_batch: Called with the number of rows done.
 
     Returns:
         (N, D) array of `apply`'s type.
     """
     num_rows = len(arrays[0])
-    batch_size = devices.padded_rows(min(batch_size, num_rows))
+    batch_size = devices.padded_rows(min(batch_size, 1 << (num_rows - 1).bit_length()))
     pending: list[tuple[jax.Array, int]] = []
     results: list[np.ndarray] = []
 

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.path import atomicity
 
+from sicl_jax import processes
 from sicl_jax.errors import UserError
 from sicl_jax.methods.base import State
 from sicl_jax.training import integrity
@@ -161,6 +163,16 @@ class Checkpoints:
         Raises:
             UserError: All are damaged, or the newest whole one is of another model.
         """
+        chosen = processes.on_first(lambda: self._choose(say), like=np.zeros(2, np.int32))
+        which, step = chosen.tolist()
+        if which < 0:
+            return None
+        for manager in self._managers:
+            manager.reload()  # Some may have been set aside.
+        return self._read(self._managers[which], step, abstract_state)
+
+    def _choose(self, say: Callable[[str], None]) -> np.ndarray:
+        """The newest whole checkpoint: its manager's number and its step; -1, -1: none at all."""
         damaged = {}
         candidates = self._newest_first()
         for manager, step in candidates:
@@ -168,10 +180,10 @@ class Checkpoints:
             damage = integrity.find_damage(folder)
             if damage is None:
                 self._set_aside(damaged, say)
-                return self._read(manager, step, abstract_state)
+                return np.array([self._managers.index(manager), step], np.int32)
             damaged[folder] = damage
         if not candidates:
-            return None
+            return np.array([-1, -1], np.int32)
         lines = "; ".join(f"{folder}: {damage}" for folder, damage in damaged.items())
         raise UserError(f"no whole checkpoint is left ({lines}); restore one, or train anew")
 
@@ -191,8 +203,6 @@ class Checkpoints:
                 shutil.rmtree(aside, ignore_errors=True)
                 aside.parent.mkdir(exist_ok=True)
                 folder.rename(aside)
-        for manager in self._managers:
-            manager.reload()
 
     def _read(self, manager, step: int, abstract_state: State) -> Restored:
         folder = pathlib.Path(manager.directory) / str(step)
@@ -207,13 +217,14 @@ class Checkpoints:
                 f"{folder}: of another model or version ({_one_line(error)}); choose another "
                 "--workdir"
             ) from error
-        return Restored(state, progress, step, self._has_best(progress))
+        has_best = processes.on_first(lambda: self._has_best(progress), like=np.array(False))
+        return Restored(state, progress, step, bool(has_best))
 
-    def _has_best(self, progress: Progress) -> bool:
+    def _has_best(self, progress: Progress) -> np.ndarray:
         if progress.best_step not in self._best.all_steps():
-            return False
+            return np.array(False)
         folder = pathlib.Path(self._best.directory) / str(progress.best_step)
-        return integrity.find_damage(folder) is None
+        return np.array(integrity.find_damage(folder) is None)
 
 
 class _Folder(atomicity.AtomicRenameTemporaryPath):

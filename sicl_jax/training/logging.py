@@ -83,6 +83,20 @@ class MetricsLog:
             ) from error
 
 
+class SilentLog:
+    """What the processes but the first have in place of a `MetricsLog`: it writes nothing."""
+
+    length = 0
+
+    def __init__(self, *_):
+        pass
+
+    def write(self, *_) -> None:
+        """Nothing, as the other methods."""
+
+    sync = close = write
+
+
 class _Board:
     """TensorBoard events, written at once.
 

@@ -11,7 +11,8 @@ import jax
 import ml_collections
 import numpy as np
 
-from sicl_jax import devices, evaluation, methods
+from sicl_jax import config as configs
+from sicl_jax import devices, evaluation, methods, processes
 from sicl_jax.console import progress as show_progress
 from sicl_jax.data.dataset import ReidDataset, load_dataset
 from sicl_jax.errors import UserError
@@ -20,6 +21,7 @@ from sicl_jax.methods.base import Method, TrainingData
 from sicl_jax.methods.embedder import Embedder
 from sicl_jax.training import feeds, lock, numbers, signals, steps, story, workdir
 from sicl_jax.training.position import Position
+from sicl_jax.training.profile import Profile
 from sicl_jax.training.provenance import changes, provenance
 from sicl_jax.training.testing import Tester
 
@@ -32,6 +34,7 @@ def train(
     *,
     quiet: bool = False,
     debug_nans: bool = False,
+    profile: pathlib.Path | None = None,
     say=print,
 ) -> Results:
     """Trains to `config.epochs`, or goes on from the newest checkpoint in the workdir.
@@ -43,6 +46,7 @@ def train(
         folder: The workdir; made if it does not exist.
         quiet: No progress bars.
         debug_nans: Find the operation that first makes a number that is not one; slow.
+        profile: Where to write a trace of some calls.
         say: Prints a line of the run's story.
 
     Returns:
@@ -53,13 +57,19 @@ def train(
         UserError: The data are missing or too few; the workdir is in use, belongs to another run,
             cannot be written or holds no whole checkpoint; or the loss is not finite.
     """
+    steps.check_batch_size(config.batch_size)
     dataset = open_dataset(config)
+    processes.require_same(configs.digest(config), "config")
+    processes.require_same(dataset.fingerprint, f"data set {config.data.name}")
+    trace = Profile(profile)
+    if not processes.is_first():
+        quiet, say = True, _say_nothing
     with (
         signals.StopRequest(say) as stop,
-        lock.hold(folder, say),
+        processes.held_by_first(lambda: lock.hold(folder, say)),
         numbers.debugging(debug_nans),
     ):
-        workdir.claim(folder, config, dataset.fingerprint)
+        processes.on_first(lambda: workdir.claim(folder, config, dataset.fingerprint))
         method = methods.create(config)
         data = training_data(dataset, method)
         if len(data) < config.batch_size:
@@ -67,10 +77,14 @@ def train(
                 f"{dataset.directory}: {len(data)} training images are fewer than one batch of "
                 f"{config.batch_size}; add images or lower --config.batch_size"
             )
-        with Position(folder, method, data, config.seed, stop, say) as position:
+        with Position(folder, method, data, config.seed, stop, say) as position, trace:
             position.stop_if_asked()
-            run = _Run(config, dataset, method, data, position, quiet, say)
+            run = _Run(config, dataset, method, data, position, trace, quiet, say)
             return run.train(folder)
+
+
+def _say_nothing(line: str) -> None:
+    """What processes but the first say."""
 
 
 def open_dataset(config: ml_collections.ConfigDict) -> ReidDataset:
@@ -101,19 +115,20 @@ def training_data(dataset: ReidDataset, method: Method) -> TrainingData:
 class _Run:
     """One run: what stays the same from epoch to epoch, and the epochs."""
 
-    def __init__(self, config, dataset, method, data, position: Position, quiet: bool, say):
+    def __init__(self, config, dataset, method, data, position: Position, trace, quiet, say):
         self.config = config
         self.dataset = dataset
         self.method = method
         self.data = data
         self.position = position
+        self.trace = trace
         self.quiet = quiet
         self.say = say
         self.tester = self._tester()
         self.feed = feeds.choose(data, method.uses_masks, config.data.device_budget_gb)
         self.train_call = steps.compile_train_call(method, position.state, self.feed)
         self.per_call = steps.steps_per_call(config.steps_per_call, self.feed)
-        self.key = jax.random.key(config.seed + 1)
+        self.seed = devices.put_replicated(np.uint32(config.seed + 1))
 
     def _tester(self) -> Tester | None:
         needed = evaluation.required_splits(self.dataset.name)
@@ -131,7 +146,7 @@ class _Run:
             if self.config.evaluate.before:
                 results = self._test(0)
             self.position.advance()
-        elif different := changes(folder, facts):
+        elif processes.is_first() and (different := changes(folder, facts)):
             self.say(f"warning: last bits may differ, for so do: {'; '.join(different)}")
             self.position.log.write("resume", self.position.step, facts)
         while self.position.progress.epoch < self.config.epochs:
@@ -207,9 +222,10 @@ class _Run:
     def _call(self, sent) -> dict[str, np.ndarray]:
         """Some steps in one compiled call; their metrics."""
         position = self.position
+        self.trace.next_call()
         try:
             position.state, metrics = self.train_call(
-                position.state, self.feed.resident, sent, self.key
+                position.state, self.feed.resident, sent, self.seed
             )
         except FloatingPointError as error:  # Raised with debug_nans alone.
             raise UserError(f"step {position.step + 1}: {numbers.operation(error)}") from error
@@ -250,7 +266,12 @@ class _Run:
         self.position.log.write("test", self.position.step, line)
         name = evaluation.selection_protocol(self.dataset.name, results)
         chosen, best = results[name], self.position.progress.best
-        is_best = best is None or chosen.mAP > best
+        # All save it or none: the last bit of a figure may differ from machine to machine.
+        is_best = bool(
+            processes.on_first(
+                lambda: np.array(best is None or chosen.mAP > best), like=np.array(False)
+            )
+        )
         self.say(
             f"test after epoch {epoch}: {name}: rank-1 {chosen.rank1:.1%}, mAP {chosen.mAP:.1%}"
             + (" (best)" if is_best and epoch else "")

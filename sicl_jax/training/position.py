@@ -9,11 +9,14 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from sicl_jax import processes
 from sicl_jax.errors import UserError
 from sicl_jax.methods.base import Method, TrainingData
 from sicl_jax.training import numbers, signals
 from sicl_jax.training.checkpoints import Checkpoints, Progress
-from sicl_jax.training.logging import MetricsLog
+from sicl_jax.training.logging import MetricsLog, SilentLog
 
 
 class Position:
@@ -45,7 +48,8 @@ class Position:
         try:
             self._start(method, data, seed)
             self.is_new = self.progress.metrics_bytes == 0
-            self.log = MetricsLog(folder, self.progress.metrics_bytes, self.step)
+            log = MetricsLog if processes.is_first() else SilentLog
+            self.log = log(folder, self.progress.metrics_bytes, self.step)
         except BaseException:
             self._checkpoints.close()
             raise
@@ -112,7 +116,9 @@ class Position:
         number = self._stop.number()
         if not number:
             return
-        if self.progress != self._saved:
+        # All save or none: their logs, and so their progress, are not alike.
+        has_changed = np.array(self.progress != self._saved)
+        if processes.on_first(lambda: has_changed, like=has_changed):
             self.save()
         self.wait()
         raise signals.StoppedError(

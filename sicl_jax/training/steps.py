@@ -25,16 +25,16 @@ def compile_train_call(
         feed: Where batches come from.
 
     Returns:
-        A function of (state, `feed.resident`, what `feed.calls` gives for S steps, key) to the
-        state after S steps and the metrics, each (S,). The state is donated. The key is folded
-        with the batch's number in the run, so the draws do not depend on how steps are divided
-        into calls.
+        A function of (state, `feed.resident`, what `feed.calls` gives for S steps, seed () uint32)
+        to the state after S steps and the metrics, each (S,). The state is donated. The seed's key
+        is folded with the batch's number in the run, so the draws do not depend on how steps are
+        divided into calls.
     """
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
 
-    def call(state: State, resident: Any, steps: Any, key: jax.Array):
+    def call(state: State, resident: Any, steps: Any, seed: jax.Array):
         def step(state, sent):
-            step_key = jax.random.fold_in(key, state.step)
+            step_key = jax.random.fold_in(jax.random.key(seed), state.step)
             return method.train_step(state, feed.batch(resident, sent), step_key)
 
         return repeat(step, state, steps)
