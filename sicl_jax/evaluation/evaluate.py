@@ -61,7 +61,7 @@ def evaluate_dataset(
     results = {}
     # Protocols with the same queries and gallery share their distances.
     for selection in dict.fromkeys(protocol.selection for protocol in chosen):
-        query, gallery = _select(selection, splits, changing_identities)
+        query, gallery = select_sides(selection, splits, changing_identities)
         group = [
             protocol
             for protocol in chosen
@@ -122,12 +122,18 @@ def _choose(
     return present
 
 
-def _select(
+def select_sides(
     selection: Selection,
     splits: Mapping[str, FeatureSet],
-    changing_identities: Collection[int] | None,
+    changing_identities: Collection[int] | None = None,
 ) -> tuple[FeatureSet, FeatureSet]:
-    """Queries and gallery of a selection, before single-shot galleries are drawn."""
+    """Queries and gallery of a selection, before single-shot galleries are drawn.
+
+    Args:
+        selection: of a protocol.
+        splits: features by the split's name.
+        changing_identities: as for `evaluate_dataset`.
+    """
     sides = [splits[selection.query], splits[selection.gallery]]
     if selection.cameras:
         sides = [side.take(np.isin(side.cameras, selection.cameras)) for side in sides]

@@ -1,5 +1,6 @@
 """Tests a model: features of the test splits, then the data set's protocols."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from sicl_jax import evaluation
@@ -61,10 +62,16 @@ class Tester:
         self, state, *, progress: MakeBar = silent, **options: Any
     ) -> dict[str, evaluation.Result]:
         """Results by protocol; `options` are those of `evaluation.evaluate_dataset`."""
+        return self.results(self.features(state, progress), progress=progress, **options)
+
+    def results(
+        self,
+        features: Mapping[str, evaluation.FeatureSet],
+        *,
+        progress: MakeBar = silent,
+        **options: Any,
+    ) -> dict[str, evaluation.Result]:
+        """Results by protocol of features made before."""
         return evaluation.evaluate_dataset(
-            self.dataset.name,
-            self.features(state, progress),
-            seed=self._seed,
-            progress=progress,
-            **options,
+            self.dataset.name, features, seed=self._seed, progress=progress, **options
         )

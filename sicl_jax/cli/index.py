@@ -1,0 +1,87 @@
+"""`sicl-jax index`: a gallery on disk that can be searched."""
+
+import json
+import pathlib
+
+import click
+
+from sicl_jax.cli import options
+
+
+@click.command()
+@click.option(
+    "--workdir",
+    type=click.Path(path_type=pathlib.Path),
+    help="The run's folder, or a file of weights; needed to add images.",
+)
+@options.checkpoint
+@click.option("--images", type=options.FOLDER, help="Folder whose images to add.")
+@click.option("--index", "index_dir", type=options.FOLDER, required=True, help="The index.")
+@click.option(
+    "--remove",
+    "patterns",
+    multiple=True,
+    metavar="PATTERN",
+    help="Take out files whose path, or its end, matches, such as 'cam2/*.jpg'; repeatable.",
+)
+@click.option("--remove_missing", is_flag=True, help="Take out files that are no longer on disk.")
+@options.masks
+@options.stream
+@options.flip
+@options.batch_size
+@options.skip_bad
+@options.as_json
+@options.quiet
+def command(index_dir, patterns, remove_missing, as_json, **choices):
+    """Make an index of a folder's images, add a folder to one, or take files out.
+
+    Files that are in the index already, and unchanged, are not embedded again: run it again to
+    bring an index up to date. Up to 200,000 images the search is exact, beyond approximate.
+    """
+    from sicl_jax.errors import UsageError
+    from sicl_jax.retrieval import build
+    from sicl_jax.retrieval.index import locked
+
+    removes = bool(patterns) or remove_missing
+    if not removes and choices["images"] is None:
+        raise UsageError("--images: name the folder to add (or --remove what is to go)")
+    if choices["images"] is not None and choices["workdir"] is None:
+        raise UsageError("--workdir: is needed to add images")
+    lines, left_out, done = [], (), {"index": str(index_dir)}
+    with locked(index_dir):
+        if removes:
+            changes = build.remove(index_dir, patterns, missing=remove_missing)
+            done |= {"removed": changes.removed, "images": changes.kept}
+            lines.append(f"{changes.removed} images removed")
+        if choices["images"] is not None:
+            changes = _add(index_dir, **choices)
+            left_out = changes.left_out
+            done |= {"added": changes.added, "images": changes.added + changes.kept}
+            lines.append(f"{changes.added} images added")
+    for line in left_out:
+        click.echo(f"left out: {line}", err=True)
+    done["left_out"] = len(left_out)
+    if as_json:
+        click.echo(json.dumps(done))
+    else:
+        click.echo(f"{index_dir}: {', '.join(lines)}; it holds {done['images']}")
+
+
+def _add(index_dir, *, workdir, checkpoint, images, stream, flip, quiet, **choices):
+    import functools
+
+    from sicl_jax import console, inference
+    from sicl_jax.data.pictures import list_images
+    from sicl_jax.retrieval import build
+    from sicl_jax.retrieval.folder import View
+
+    list_images(images)  # An empty folder is told before a model is loaded.
+    model = inference.load(workdir, checkpoint=checkpoint)
+    return build.add_folder(
+        model,
+        images,
+        index_dir,
+        view=View(stream, flip),
+        progress=functools.partial(console.progress, quiet=quiet),
+        **choices,
+    )

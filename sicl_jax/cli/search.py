@@ -1,0 +1,105 @@
+"""`sicl-jax search`: the images of an index that are most like a query."""
+
+import json
+import pathlib
+
+import click
+
+from sicl_jax.cli import options
+
+_PATH = click.Path(path_type=pathlib.Path)
+
+
+@click.command()
+@click.option("--index", "index_dir", type=options.FOLDER, required=True, help="The index.")
+@click.option("--query", type=_PATH, required=True, help="An image, or a folder of images.")
+@click.option(
+    "--top", type=click.IntRange(1, 1000), default=10, show_default=True, help="Images to find."
+)
+@click.option(
+    "--page",
+    type=click.Path(dir_okay=False, path_type=pathlib.Path),
+    help="Write the ranked galleries to this HTML file.",
+)
+@click.option(
+    "--by_folder",
+    is_flag=True,
+    help="On the page, an image's folder names its person: mark true and false matches.",
+)
+@click.option("--workdir", type=_PATH, help="Where the index's model is.  [default: where it was]")
+@click.option(
+    "--checkpoint", metavar="best|latest|STEP", help="Of that run.  [default: the index's step]"
+)
+@click.option("--masks", type=_PATH, help="The query's mask or masks, if the index needs them.")
+@options.batch_size
+@options.as_json
+@options.quiet
+def command(index_dir, query, page, by_folder, as_json, **choices):
+    """Find the images of an index that are most like a query.
+
+    A query that is in the index itself is not among its own results. The model is the one that
+    the index was made with; any other is refused.
+    """
+    from sicl_jax.retrieval.index import GalleryIndex
+
+    index = GalleryIndex.open(index_dir)
+    found = _search(index, index_dir, query, **choices)
+    if page is not None:
+        from sicl_jax.report.search_page import search_page
+        from sicl_jax.report.write import write_text
+
+        about = f"{len(index)} images in {index_dir}; model {index.model['workdir']}"
+        write_text(page, search_page(found, about, by_folder=by_folder), "--page")
+    if as_json:
+        results = [
+            {
+                "query": f.query,
+                "hits": [{"file": h.path, "similarity": h.similarity} for h in f.hits],
+            }
+            for f in found
+        ]
+        click.echo(
+            json.dumps({"index": str(index_dir), "exact": index.is_exact, "results": results})
+        )
+    else:
+        _print(found)
+    if page is not None:
+        click.echo(f"the page: {page}", err=True)
+
+
+def _search(index, index_dir, query, *, top, workdir, checkpoint, masks, batch_size, quiet):
+    import functools
+
+    from sicl_jax import console, inference
+    from sicl_jax.retrieval import build, searching
+
+    searching.queries(query)  # A missing query is told before a model is loaded.
+    step = index.model["step"]
+    model = inference.load(
+        workdir or index.model["workdir"],
+        checkpoint=checkpoint or ("best" if step is None or workdir else str(step)),
+    )
+    build.check_model(index, index_dir, model)
+    return searching.search(
+        index,
+        model,
+        query,
+        masks=masks,
+        top=top,
+        batch_size=batch_size,
+        progress=functools.partial(console.progress, quiet=quiet),
+    )
+
+
+def _print(found) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    for result in found:
+        table = Table(title=result.query, title_justify="left", box=None, pad_edge=False)
+        table.add_column("rank", justify="right")
+        table.add_column("similarity", justify="right")
+        table.add_column("file", overflow="fold")
+        for rank, hit in enumerate(result.hits, start=1):
+            table.add_row(str(rank), f"{hit.similarity:.3f}", hit.path)
+        Console(soft_wrap=True).print(table)

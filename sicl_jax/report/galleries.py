@@ -1,0 +1,100 @@
+"""Ranked galleries of a run's test: where it does best, and where worst."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from sicl_jax.data.dataset import ReidDataset
+from sicl_jax.evaluation import FeatureSet, Result, protocols
+from sicl_jax.evaluation.evaluate import select_sides
+from sicl_jax.evaluation.galleries import NONE, ranked_galleries
+from sicl_jax.evaluation.protocols import Protocol
+from sicl_jax.report import choice, ranked
+from sicl_jax.report.document import element, note, section
+from sicl_jax.report.marks import marks
+
+_TOP = 10
+
+
+def galleries_section(
+    dataset: ReidDataset,
+    features: Mapping[str, FeatureSet],
+    results: Mapping[str, Result],
+    *,
+    queries: int = 6,
+) -> str:
+    """A section with the best and the worst queries of the data set's first protocol.
+
+    Args:
+        dataset: The data set, for its images.
+        features: Features of its test splits.
+        results: Results of its protocols.
+        queries: Number of the best, and of the worst, queries.
+    """
+    protocol = _shown(dataset.name, results)
+    query, gallery = select_sides(protocol.selection, features)
+    ranking = results[protocol.name].rankings[0]
+    lines = _Lines(dataset, protocol, query, gallery, ranking)
+    best = choice.best(ranking, query.identities, queries)
+    worst = [q for q in choice.worst(ranking, query.identities, queries) if q not in best]
+    words = note(
+        f"Protocol {protocol.name}: the nearest of {len(gallery):,} gallery images for the queries "
+        "of the highest and of the lowest average precision, one for each person while there are "
+        f"enough people. Dropped for a query: {protocol.rule}. The number under an image is its "
+        "rank and its cosine similarity to the query."
+    )
+    found = [lines.html(np.asarray(rows)) for rows in (best, worst)]
+    kinds = [mark for of_rows in lines.marks for mark in of_rows if mark is not None]
+    return section(
+        "galleries", "Ranked galleries", words, ranked.key(kinds),
+        element("h3", "Best queries"), found[0],
+        element("h3", "Worst queries") if worst else "", found[1],
+    )  # fmt: skip
+
+
+def _shown(dataset_name: str, results: Mapping[str, Result]) -> Protocol:
+    """The first protocol with one gallery for all draws."""
+    ran = [protocol for protocol in protocols(dataset_name) if protocol.name in results]
+    whole = [protocol for protocol in ran if not protocol.selection.single_shot]
+    return (whole or ran)[0]
+
+
+class _Lines:
+    """Ranked galleries of one protocol as HTML; keeps the marks that it has shown."""
+
+    def __init__(self, dataset, protocol, query: FeatureSet, gallery: FeatureSet, ranking):
+        self._sides = (dataset.split(protocol.selection.query),
+                       dataset.split(protocol.selection.gallery))  # fmt: skip
+        # A protocol may take some images of a split alone; names lead back to the pictures.
+        self._rows = [{name: row for row, name in enumerate(side.names)} for side in self._sides]
+        self._query, self._gallery = query, gallery
+        self._rule, self._ranking = protocol.rule, ranking
+        self.marks: list[list] = []
+
+    def html(self, chosen: Sequence[int]) -> str:
+        found = ranked_galleries(self._query, self._gallery, chosen, rule=self._rule, top=_TOP)
+        table = marks(self._query, self._gallery, found, chosen)
+        self.marks += table
+        lines = []
+        for place, q in enumerate(chosen):
+            hits = [
+                self._hit(row, distance, mark)
+                for row, distance, mark in zip(
+                    found.rows[place], found.distances[place], table[place], strict=True
+                )
+                if row != NONE
+            ]
+            image = self._image(0, self._query.names[q])
+            caption = (
+                f"average precision {self._ranking.average_precision[q]:.2f}, first true match at "
+                f"rank {self._ranking.first_match[q]}"
+            )
+            lines.append(ranked.ranked_line(image, self._query.names[q], hits, caption))
+        return "".join(lines)
+
+    def _hit(self, row: int, distance: float, mark) -> ranked.Found:
+        name = self._gallery.names[row]
+        return ranked.Found(self._image(1, name), name, mark, f"{1 - distance / 2:.3f}")
+
+    def _image(self, side: int, name: str) -> np.ndarray:
+        return self._sides[side].images[self._rows[side][name]]

@@ -1,0 +1,202 @@
+"""The report of a run: one HTML file with all that a person wants to look at."""
+
+import datetime
+import pathlib
+from collections.abc import Callable, Mapping
+
+from sicl_jax import config as configs
+from sicl_jax import inference
+from sicl_jax.data.dataset import ReidDataset
+from sicl_jax.errors import UsageError, UserError
+from sicl_jax.evaluation import METRICS, Result, primary_protocol
+from sicl_jax.evaluation.progress import MakeBar, silent
+from sicl_jax.evaluation.tables import HEADINGS
+from sicl_jax.inference import Model
+from sicl_jax.report import runlog
+from sicl_jax.report.clusters import clusters_section
+from sicl_jax.report.curves import curves_section
+from sicl_jax.report.document import banner, document, element, note, section, table, text
+from sicl_jax.report.feature_map import map_section
+from sicl_jax.report.galleries import galleries_section
+from sicl_jax.report.runlog import RunLog
+from sicl_jax.report.silhouettes import silhouettes_section
+from sicl_jax.training import saved
+from sicl_jax.training.loop import open_dataset
+from sicl_jax.training.testing import Tester
+
+
+def run_report(
+    folder: pathlib.Path,
+    *,
+    checkpoint: str = "best",
+    data_dir: pathlib.Path | None = None,
+    batch_size: int | None = None,
+    progress: MakeBar = silent,
+    warn: Callable[[str], None] = lambda _: None,
+) -> str:
+    """The report of a run, finished or not, as HTML.
+
+    Args:
+        folder: The workdir.
+        checkpoint: Whose features to show: `'best'`, `'latest'` or a step.
+        data_dir: Where prepared data lie now; where the config says if None.
+        batch_size: Images in a batch; the config's if None.
+        progress: Makes progress bars.
+        warn: Told of what is left out, and why; the report says so too.
+
+    Raises:
+        UserError: There is no run in the folder, or its log is damaged.
+        UsageError: `checkpoint` is none of the above.
+    """
+    log = runlog.read(folder)
+    state, parts = [], []
+    if not log.is_finished:
+        state.append(
+            f"This run is not finished: {log.epochs_done} of {log.config.epochs} epochs are done. "
+            "The report shows it as it is now."
+        )
+    try:
+        model = inference.load_run(folder, checkpoint)
+        config = model.config.copy_and_resolve_references().unlock()
+        config.data.dir = str(data_dir or config.data.dir)
+        dataset = open_dataset(config)
+        parts = _pictures(model, dataset, batch_size, progress)
+    except UsageError:
+        raise
+    except UserError as error:
+        warn(f"galleries, clusters, map and silhouettes are left out: {error}")
+        state.append(f"Galleries, clusters, map and silhouettes are left out: {error}")
+    sections = [_summary(log), *_named("curves", "Curves", curves_section(log)), *parts]
+    sections += _named("config", "Config", _config_section(log))
+    return _assemble(log, state, sections)
+
+
+Part = tuple[str, str, str]
+"""A section's name, its title in the navigation, and its HTML."""
+
+
+def _named(name: str, title: str, html: str) -> list[Part]:
+    return [(name, title, html)] if html else []
+
+
+def _pictures(
+    model: Model, dataset: ReidDataset, batch_size: int | None, progress: MakeBar
+) -> list[Part]:
+    """All sections that need the model's features or the data's images."""
+    parts: list[Part] = []
+    tester = Tester(dataset, model.embedder("rgb", False, batch_size), seed=model.config.seed)
+    if tester.splits:
+        features = tester.features(model.state, progress)
+        results = tester.results(features, progress=progress)
+        parts += _named("results", "Results", _results_section(model, results))
+        galleries = galleries_section(dataset, features, results)
+        parts += _named("galleries", "Galleries", galleries)
+    train = dataset.split("train")
+    if model.method.pseudo_labels:
+        labels, of = saved.load_pseudo_labels(model.source, "latest", model.method.pseudo_labels)
+        clusters = clusters_section(train, labels[: len(train)], of.epoch) if of.epoch else ""
+        parts += _named("clusters", "Clusters", clusters)
+    if tester.splits:
+        sides = [(dataset.split(name), found) for name, found in features.items()]
+        parts += _named("map", "Map", map_section(sides))
+    if train.masks is not None:
+        parts += _named("silhouettes", "Silhouettes", silhouettes_section(train))
+    return parts
+
+
+def _assemble(log: RunLog, state: list[str], sections: list[Part]) -> str:
+    navigation = [(name, title) for name, title, _ in sections]
+    content = "".join(banner(words) for words in state)
+    content += "".join(html for _, _, html in sections)
+    made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    content += element("footer", text(f"Made {made} by sicl_jax."))
+    unfinished = "" if log.is_finished else " (unfinished)"
+    return document(
+        f"{log.folder.resolve().name}{unfinished}",
+        f"{log.config.method} on {log.config.data.name}",
+        content,
+        parts=navigation,
+    )
+
+
+def _summary(log: RunLog) -> Part:
+    start = log.start
+    facts = {
+        "data set": log.config.data.name,
+        "training images": f"{start['images']:,}" if "images" in start else "",
+        "epochs": f"{log.epochs_done} of {log.config.epochs}",
+        **_best(log),
+        "time spent": _hours(log),
+        "device": f"{start.get('devices', '')} × {start['device']}" if "device" in start else "",
+        "sicl_jax": start.get("sicl_jax", ""),
+        "JAX": start.get("jax", ""),
+        "config": start.get("config", ""),
+        "data fingerprint": start.get("dataset", "")[:12],
+        "git commit": start.get("git_commit", "")[:12],
+    }
+    items = [
+        element("div", element("dt", text(name)), element("dd", text(value)))
+        for name, value in facts.items()
+        if value
+    ]
+    return (
+        "summary",
+        "Summary",
+        section("summary", "Summary", element("dl", *items, class_="facts")),
+    )
+
+
+def _best(log: RunLog) -> dict[str, str]:
+    """The best test so far by the primary protocol's mAP, and the one before training."""
+    names = log.protocols()
+    if not names:
+        return {}
+    primary = primary_protocol(log.config.data.name, names)
+    tests = [line for line in log.tests if primary in line]
+    best = max(tests, key=lambda line: line[primary]["mAP"])
+    facts = {
+        "protocol": primary.replace("/", ", ").replace("_", " "),
+        "best mAP": f"{best[primary]['mAP']:.1%} (epoch {best['epoch']})",
+        "rank-1 then": f"{best[primary]['rank1']:.1%}",
+    }
+    if tests[0]["epoch"] == 0:
+        before = tests[0][primary]
+        facts["before training"] = f"mAP {before['mAP']:.1%}, rank-1 {before['rank1']:.1%}"
+    return facts
+
+
+def _hours(log: RunLog) -> str:
+    seconds = sum(
+        line.get(name, 0)
+        for line in (*log.epochs, *log.tests)
+        for name in ("seconds_training", "seconds_clustering", "seconds")
+    )
+    if not seconds:
+        return ""
+    return str(datetime.timedelta(seconds=round(seconds)))
+
+
+def _results_section(model: Model, results: Mapping[str, Result]) -> str:
+    head = ["protocol", *HEADINGS.values(), "queries", "skipped"]
+    rows = []
+    for name, result in results.items():
+        cells = [_cell(result, metric) for metric in METRICS]
+        rows.append([text(name), *cells, f"{result.queries:,}", f"{result.skipped:,}"])
+    words = note(
+        f"All protocols of the data set with the checkpoint of epoch {model.epoch}, RGB features, "
+        "in percent; ± is the standard deviation over drawn galleries. Skipped are queries without "
+        "a true match."
+    )
+    return section("results", "Results", words, table(head, rows))
+
+
+def _cell(result: Result, metric: str) -> str:
+    words = f"{100 * getattr(result, metric):.1f}"
+    if result.std is not None:
+        words += f" <small>±{100 * result.std[metric]:.1f}</small>"
+    return words
+
+
+def _config_section(log: RunLog) -> str:
+    lines = element("pre", text(configs.describe(log.config)), tabindex=0)
+    return section("config", "Config", lines)

@@ -1,0 +1,128 @@
+"""Keeping an index in step with folders of images."""
+
+import dataclasses
+import fnmatch
+import pathlib
+
+from sicl_jax.data.pictures import list_images
+from sicl_jax.errors import UserError
+from sicl_jax.evaluation.progress import MakeBar, silent
+from sicl_jax.inference import Model
+from sicl_jax.retrieval.folder import View, embed_folder
+from sicl_jax.retrieval.index import Entry, GalleryIndex, is_index
+
+
+@dataclasses.dataclass(frozen=True)
+class Changes:
+    """What an update did.
+
+    Attributes:
+        added: New files, and those that have changed since.
+        removed: Files taken out.
+        kept: Files that were there before.
+        left_out: For each file that could not be read, why.
+    """
+
+    added: int
+    removed: int
+    kept: int
+    left_out: tuple[str, ...] = ()
+
+
+def add_folder(
+    model: Model,
+    folder: pathlib.Path,
+    index_folder: pathlib.Path,
+    *,
+    masks: pathlib.Path | None = None,
+    view: View = View(),  # noqa: B008 - frozen.
+    skip_bad: bool = False,
+    batch_size: int | None = None,
+    progress: MakeBar = silent,
+) -> Changes:
+    """Adds the images below a folder to an index, which is made if there is none.
+
+    Files that are in it already, and unchanged, are not embedded again.
+
+    Raises:
+        UserError: There are no images, one cannot be read, or the index is of another model.
+    """
+    names = list_images(folder)
+    if is_index(index_folder):
+        index = GalleryIndex.open(index_folder)
+        check_model(index, index_folder, model, view)
+    else:
+        index = None
+    known = set(index.entries) if index else set()
+    new = [name for name in names if Entry.of(folder / name) not in known]
+    if not new:
+        return Changes(0, 0, len(known))
+    embedded = embed_folder(
+        model,
+        folder,
+        names=new,
+        masks=masks,
+        view=view,
+        skip_bad=skip_bad,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    if index is None:
+        index = GalleryIndex(model.about(), view, embedded.features.shape[1])
+    entries = [Entry.of(folder / name) for name in embedded.names]
+    index.add(entries, embedded.features)
+    index.save(index_folder)
+    return Changes(len(entries), 0, len(index) - len(entries), embedded.left_out)
+
+
+def remove(
+    index_folder: pathlib.Path, patterns: tuple[str, ...], *, missing: bool = False
+) -> Changes:
+    """Takes files out of an index.
+
+    Args:
+        index_folder: The index.
+        patterns: Shell patterns; a file goes if its absolute path, or its end, matches one.
+        missing: Whether files that are no longer on disk go too.
+
+    Raises:
+        UserError: There is no index, or nothing in it matches.
+    """
+    index = GalleryIndex.open(index_folder)
+    gone = {
+        entry.path
+        for entry in index.entries
+        if any(_matches(entry.path, pattern) for pattern in patterns)
+        or (missing and not pathlib.Path(entry.path).exists())
+    }
+    if patterns and not gone:
+        raise UserError(f"--index {index_folder}: no file in it matches {' or '.join(patterns)}")
+    removed = index.remove(gone)
+    if removed:
+        index.save(index_folder)
+    return Changes(0, removed, len(index))
+
+
+def check_model(
+    index: GalleryIndex, folder: pathlib.Path, model: Model, view: View | None = None
+) -> None:
+    """Refuses an index whose features are of another model, or were made in another way.
+
+    Raises:
+        UserError: They are.
+    """
+    if index.model["model"] != model.fingerprint:
+        made = f"{index.model['workdir']}, step {index.model['step']}"
+        raise UserError(
+            f"--index {folder}: made with another model ({made}) than {model.source}, step "
+            f"{model.step}; give that model's --workdir and --checkpoint, or make the index anew"
+        )
+    if view is not None and view != index.view:
+        raise UserError(
+            f"--index {folder}: made with stream {index.view.stream}, flip {index.view.flip}, not "
+            f"{view.stream}, {view.flip}; use the same, or make the index anew"
+        )
+
+
+def _matches(path: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, f"*/{pattern}")

@@ -1,0 +1,247 @@
+"""A gallery on disk that can be searched: a faiss index with the names of its files.
+
+The folder of an index holds `index.json`, which says of which model the features are and names
+the two other files: `vectors-N.faiss` and `entries-N.json`. A change writes new ones of both and
+then replaces `index.json`, so that an index is whole at every moment.
+
+Up to `FLAT_LIMIT` images the search is exact (a flat index); beyond, an inverted file is trained
+on the vectors that are there, and the search is approximate.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import math
+import pathlib
+from collections.abc import Collection, Iterator, Sequence
+from typing import Self
+
+import faiss
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from sicl_jax.data.files import atomic_file
+from sicl_jax.errors import UserError
+from sicl_jax.retrieval.folder import View
+
+FLAT_LIMIT = 200_000
+"""Images up to which the search is exact; a query then reads 200 MB at 256 dimensions."""
+
+_INDEX, _FORMAT = "index.json", 1
+_TRAINING_ROWS_PER_LIST = 64
+_SHARE_OF_LISTS_PROBED = 1 / 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One image of an index.
+
+    Attributes:
+        path: Absolute path of the file.
+        size: Bytes that it had.
+        changed: Its time of change, ns.
+    """
+
+    path: str
+    size: int
+    changed: int
+
+    @classmethod
+    def of(cls, path: pathlib.Path) -> Self:
+        """The entry of a file as it is now."""
+        path = path.resolve()
+        stat = path.stat()
+        return cls(str(path), stat.st_size, stat.st_mtime_ns)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Hits:
+    """What a search found. Where the index has fewer images, `rows` are -1.
+
+    Attributes:
+        rows: (Q, K) places in `GalleryIndex.entries`, most similar first.
+        similarities: (Q, K) cosine.
+    """
+
+    rows: Int64[np.ndarray, "Q K"]
+    similarities: Float32[np.ndarray, "Q K"]
+
+
+class GalleryIndex:
+    """Features of files, searchable.
+
+    Attributes:
+        model: What made the features (`Model.about`).
+        view: How images were looked at.
+        entries: The files.
+    """
+
+    def __init__(self, model: dict, view: View, dimensions: int):
+        """An empty index."""
+        self.model = model
+        self.view = view
+        self.entries: list[Entry] = []
+        self._vectors = faiss.IndexFlatIP(dimensions)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the search compares with every image."""
+        return isinstance(self._vectors, faiss.IndexFlat)
+
+    # ---- change ----------------------------------------------------------------------------
+
+    def add(
+        self,
+        entries: Sequence[Entry],
+        features: Float32[np.ndarray, "N D"],
+        *,
+        flat_limit: int = FLAT_LIMIT,
+    ) -> None:
+        """Adds files; those of a path that is there already take its place."""
+        self.remove({entry.path for entry in entries})
+        vectors = np.ascontiguousarray(features, np.float32)
+        total = len(self) + len(vectors)
+        outgrown = total > flat_limit if self.is_exact else 2 * self._vectors.nlist < _lists(total)
+        if outgrown:
+            self._vectors = _trained_lists(np.concatenate([self._all_vectors(), vectors]))
+        else:
+            self._vectors.add(vectors)
+        self.entries += entries
+
+    def remove(self, paths: Collection[str]) -> int:
+        """Removes the entries of these absolute paths, as far as there are any.
+
+        Returns:
+            How many there were.
+        """
+        kept = [row for row, entry in enumerate(self.entries) if entry.path not in paths]
+        removed = len(self) - len(kept)
+        if removed:
+            vectors = self._all_vectors()[kept]
+            self._vectors.reset()  # The lists' centres stay.
+            self._vectors.add(vectors)
+            self.entries = [self.entries[row] for row in kept]
+        return removed
+
+    def _all_vectors(self) -> np.ndarray:
+        return self._vectors.reconstruct_n(0, len(self))
+
+    # ---- search ----------------------------------------------------------------------------
+
+    def search(self, features: Float32[np.ndarray, "Q D"], top: int) -> Hits:
+        """The `top` most similar images of each query."""
+        features = np.ascontiguousarray(features, np.float32)
+        similarities, rows = self._vectors.search(features, max(1, min(top, len(self))))
+        return Hits(rows, similarities)
+
+    # ---- on disk ---------------------------------------------------------------------------
+
+    def save(self, folder: pathlib.Path) -> None:
+        """Writes the index; what the folder held before stays whole until the end.
+
+        Raises:
+            UserError: The folder cannot be written.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            before = json.loads(_text(folder)) if is_index(folder) else {}
+            number = before.get("number", 0) + 1
+            vectors, entries = f"vectors-{number}.faiss", f"entries-{number}.json"
+            with atomic_file(folder / vectors) as file:
+                faiss.write_index(self._vectors, faiss.PyCallbackIOWriter(file.write))
+            with atomic_file(folder / entries) as file:
+                file.write(json.dumps([dataclasses.astuple(e) for e in self.entries]).encode())
+            about = {
+                "format": _FORMAT,
+                "number": number,
+                "images": len(self),
+                "dimensions": self._vectors.d,
+                "exact": self.is_exact,
+                "model": self.model,
+                "view": dataclasses.asdict(self.view),
+                "vectors": vectors,
+                "entries": entries,
+            }
+            with atomic_file(folder / _INDEX) as file:
+                file.write((json.dumps(about, indent=2) + "\n").encode())
+            for name in (before.get("vectors"), before.get("entries")):
+                if name:
+                    (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"--index {folder}: cannot be written ({error.strerror})") from error
+
+    @classmethod
+    def open(cls, folder: pathlib.Path) -> Self:
+        """Reads an index.
+
+        Raises:
+            UserError: There is none, or it is damaged.
+        """
+        if not is_index(folder):
+            raise UserError(f"--index {folder}: no index here; make one with `sicl-jax index`")
+        try:
+            about = json.loads(_text(folder))
+            if about["format"] != _FORMAT:
+                raise ValueError(f"format {about['format']}, this program reads {_FORMAT}")
+            index = cls(about["model"], View(**about["view"]), about["dimensions"])
+            rows = json.loads((folder / pathlib.PurePath(about["entries"]).name).read_text())
+            index.entries = [Entry(*row) for row in rows]
+            vectors = folder / pathlib.PurePath(about["vectors"]).name
+            index._vectors = faiss.read_index(str(vectors))
+            if index._vectors.ntotal != len(rows) or index._vectors.d != about["dimensions"]:
+                raise ValueError("its files do not belong together")
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise UserError(f"--index {folder}: damaged ({reason}); make it anew") from error
+        return index
+
+
+def is_index(folder: pathlib.Path) -> bool:
+    """Whether a folder holds an index."""
+    return (folder / _INDEX).is_file()
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Iterator[None]:
+    """Keeps other processes from changing an index meanwhile.
+
+    Raises:
+        UserError: One does so now, or the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(
+                    f"--index {folder}: another process is changing it; wait for that one"
+                ) from error
+            yield
+    except OSError as error:
+        raise UserError(f"--index {folder}: cannot be written ({error.strerror})") from error
+
+
+def _text(folder: pathlib.Path) -> str:
+    return (folder / _INDEX).read_text()
+
+
+def _lists(total: int) -> int:
+    """How many lists an inverted file of so many vectors should have."""
+    return max(1, 4 * math.isqrt(total))
+
+
+def _trained_lists(vectors: Float32[np.ndarray, "N D"]) -> faiss.IndexIVFFlat:
+    """An inverted file trained on the vectors, and with them in it."""
+    count, size = len(vectors), vectors.shape[1]
+    lists = _lists(count)
+    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(size), size, lists, faiss.METRIC_INNER_PRODUCT)
+    index.nprobe = max(8, round(lists * _SHARE_OF_LISTS_PROBED))
+    sample = np.random.default_rng(0).permutation(count)[: _TRAINING_ROWS_PER_LIST * lists]
+    index.train(vectors[np.sort(sample)])
+    index.add(vectors)
+    return index
