@@ -8,7 +8,7 @@ import numpy as np
 from sicl_jax.clustering.dbscan import dbscan, give_own_clusters
 from sicl_jax.clustering.jaccard import check_neighbor_counts, encode, similarity_graph
 from sicl_jax.clustering.refinement import refine as refine_labels
-from sicl_jax.clustering.search import Search, nearest_neighbors, unit_rows
+from sicl_jax.clustering.search import Neighbors, Search, nearest_neighbors, unit_rows
 from sicl_jax.errors import UsageError
 
 ROUNDING = 1e-6  # Float32 rounding of a similarity: the graph is cut wider, DBSCAN exactly.
@@ -23,7 +23,7 @@ class Clustering:
         dbscan_labels: (N,) int32 at `eps`, -1 = unclustered.
         tight_labels: (N,) int32 at `eps - eps_gap`, -1 = unclustered.
         counts: (num_clusters,) int32, samples of each cluster of `labels`.
-        search_seconds: time of the neighbour search.
+        search_seconds: time of the neighbour search, practically 0 where its lists were given.
         rest_seconds: time of everything else.
     """
 
@@ -57,6 +57,7 @@ def cluster(
     ratio: float = 1.0,
     search: Search = "auto",
     probes: int = 64,
+    neighbors: Neighbors | None = None,
 ) -> Clustering:
     """Clusters features into pseudo-identities.
 
@@ -71,6 +72,8 @@ def cluster(
         ratio: weight of the tight clusters' score in refinement; above 1 keeps fewer samples.
         search: engine of the neighbour search: auto, faiss, jax or ivf, see `search.py`.
         probes: inverted lists read per row when the search is ivf.
+        neighbors: lists of an earlier search of the same features with the same k1, to try other
+            parameters without searching again.
 
     Raises:
         UserError: features that are no matrix, or with NaN or infinities (names the row).
@@ -86,7 +89,11 @@ def cluster(
     started = time.perf_counter()
     features = unit_rows(features)
     prepared = time.perf_counter()
-    neighbors = nearest_neighbors(features, k1, search=search, probes=probes)
+    expected = (len(features), min(k1, len(features)))
+    if neighbors is None:
+        neighbors = nearest_neighbors(features, k1, search=search, probes=probes)
+    elif neighbors.indices.shape != expected:
+        raise UsageError(f"neighbors: shape {neighbors.indices.shape}, k1 = {k1} needs {expected}")
     searched = time.perf_counter()
     encoding = encode(features, neighbors, k1, k2)
     graph = similarity_graph(encoding, 1 - eps - ROUNDING)

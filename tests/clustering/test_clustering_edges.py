@@ -67,6 +67,16 @@ def test_jax_arrays_are_taken(groups):
     assert same_partition(cluster(jnp.asarray(features), k1=8).labels, labels)
 
 
+def test_one_search_serves_several_clusterings(groups):
+    features, labels = groups
+    neighbors = nearest_neighbors(features, 8)
+    result = cluster(features, k1=8, neighbors=neighbors)
+    assert same_partition(result.labels, labels)
+    assert result.search_seconds < 1e-3
+    with pytest.raises(UsageError, match="neighbors"):
+        cluster(features, k1=9, neighbors=neighbors)
+
+
 def test_search_by_size():
     assert choose_search("auto", 999_999) == "faiss"  # JAX runs on the CPU in the tests.
     assert choose_search("auto", 1_000_000) == "ivf"
