@@ -19,7 +19,7 @@ VARIANTS = {
     "rgb_only": ["--config.silhouettes=False"],
     "no_neighbors": ["--config.neighbors.num=0"],
     "full": [],
-    "full_released": ["--config.compat=released"],
+    "full_paper": ["--config.compat=paper"],
 }
 
 
