@@ -15,3 +15,11 @@ class UsageError(UserError):
     """A wrong flag, argument or config field."""
 
     exit_code = 2
+
+
+class StoppedError(UserError):
+    """Work that a signal stopped, all of it saved; `exit_code` is the shell's for that signal."""
+
+    def __init__(self, signal_number: int, message: str):
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

@@ -7,7 +7,7 @@ import sys
 import click
 
 import sicl_jax
-from sicl_jax.errors import UserError
+from sicl_jax.errors import StoppedError, UserError
 
 
 class _LazyGroup(click.Group):
@@ -22,6 +22,13 @@ class _LazyGroup(click.Group):
             return None
         return importlib.import_module(f"sicl_jax.cli.{cmd_name}").command
 
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # Click's own exit code for it is 1.
+            click.echo("sicl-jax: stopped by Ctrl-C", err=True)
+            ctx.exit(130)
+
 
 _NOT_COMMANDS = frozenset({"options"})
 
@@ -33,9 +40,15 @@ def group():
 
 
 def main(args: list[str] | None = None) -> None:
-    """Runs the command line; a user's error becomes one line and exit code 2 (usage) or 1."""
+    """Runs the command line; a user's error becomes one line and exit code 2 (usage) or 1.
+
+    Stopped by a signal, it exits with the shell's code: 130 for Ctrl-C, 143 for SIGTERM.
+    """
     try:
         group(args, prog_name="sicl-jax")
+    except StoppedError as error:
+        click.echo(f"sicl-jax: {error}", err=True)
+        sys.exit(error.exit_code)
     except UserError as error:
         click.echo(f"sicl-jax: error: {error}", err=True)
         sys.exit(error.exit_code)

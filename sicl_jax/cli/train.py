@@ -22,11 +22,22 @@ from sicl_jax.cli import options
 @click.option(
     "--profile", type=options.FOLDER, metavar="DIR", help="Write a trace of some calls here."
 )
+@click.option("--debug_nans", is_flag=True, help="Find what makes a number not finite; slow.")
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--config.FIELD=VALUE]...")
 def command(
-    config_path, workdir, quiet, coordinator, num_processes, process_id, profile, overrides
+    config_path,
+    workdir,
+    quiet,
+    coordinator,
+    num_processes,
+    process_id,
+    profile,
+    debug_nans,
+    overrides,
 ):
     """Train a model; on an existing workdir, go on where it stopped.
+
+    Ctrl-C or SIGTERM save a checkpoint and stop; a second one stops at once.
 
     Any field of the config can be overridden: --config.epochs=3 --config.data.dir=DIR.
 
@@ -42,4 +53,4 @@ def command(
     processes.join(coordinator, num_processes, process_id)
     if processes.is_first() and not quiet:
         click.echo(configs.describe(config))
-    loop.train(config, workdir, quiet=quiet, profile=profile, say=click.echo)
+    loop.train(config, workdir, quiet=quiet, debug_nans=debug_nans, profile=profile, say=click.echo)

@@ -6,13 +6,14 @@ checkpoint is these three, and going on from it writes the same `metrics.jsonl` 
 
 import dataclasses
 import pathlib
+import signal
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from sicl_jax import processes
-from sicl_jax.errors import UserError
+from sicl_jax.errors import StoppedError, UserError
 from sicl_jax.methods.base import Method, TrainingData
 from sicl_jax.training import numbers, signals
 from sicl_jax.training.checkpoints import Checkpoints, Progress
@@ -121,8 +122,10 @@ class Position:
         if processes.on_first(lambda: has_changed, like=has_changed):
             self.save()
         self.wait()
-        raise signals.StoppedError(
-            number, f"in epoch {self.progress.epoch + 1}, after step {self.step}"
+        raise StoppedError(
+            number,
+            f"stopped by {signal.Signals(number).name} in epoch {self.progress.epoch + 1}, after "
+            f"step {self.step}; run the same command to go on",
         )
 
     def abandon(self, step: int, names: list[str]) -> None:

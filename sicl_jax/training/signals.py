@@ -11,19 +11,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from sicl_jax.errors import UserError
-
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class StoppedError(UserError):
-    """A run stopped because it was asked to; everything is saved."""
-
-    def __init__(self, number: int, where: str):
-        super().__init__(
-            f"stopped by {signal.Signals(number).name} {where}; run the same command to go on"
-        )
-        self.exit_code = 128 + number
 
 
 class StopRequest(contextlib.AbstractContextManager):

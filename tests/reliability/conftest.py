@@ -1,0 +1,38 @@
+"""A small data set and processes that train on it."""
+
+import pathlib
+
+import pytest
+from trainings import Trainer
+
+from sicl_jax.data.prepare import Request, prepare
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory) -> pathlib.Path:
+    """Where the tiny synthetic people are prepared."""
+    folder = tmp_path_factory.mktemp("people")
+    prepare(Request("synthetic_people/tiny", folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory) -> pathlib.Path:
+    """Programs that one process compiled, for the others."""
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(scope="session")
+def trainer(people, compiled):
+    trainer = Trainer(people, compiled)
+    yield trainer
+    trainer.close()
+
+
+@pytest.fixture(scope="session")
+def reference(trainer, tmp_path_factory) -> pathlib.Path:
+    """The workdir of a run that was never interrupted."""
+    workdir = tmp_path_factory.mktemp("reference") / "run"
+    ended = trainer.train(workdir)
+    assert ended.code == 0, ended.errors
+    return workdir
