@@ -16,19 +16,21 @@ def cross_section(ranking: Ranking, count: int) -> Rows:
 
 
 def best(ranking: Ranking, identities: np.ndarray, count: int) -> Rows:
-    """The queries of the highest average precision, of as many persons as there are.
+    """Of the better half of the queries, the best of each person, then the second best, and so on.
 
     Args:
         ranking: What each query came to.
         identities: (Q,) of the queries.
         count: R, or fewer if there are not as many.
     """
-    return _of_many_persons(_best_first(ranking), identities, count)
+    order = _best_first(ranking)
+    return _of_many_persons(order[: -(-len(order) // 2)], identities, count)
 
 
 def worst(ranking: Ranking, identities: np.ndarray, count: int) -> Rows:
-    """As `best`, of the lowest average precision."""
-    return _of_many_persons(_best_first(ranking)[::-1], identities, count)
+    """As `best`, of the worse half, from the lowest average precision on."""
+    order = _best_first(ranking)
+    return _of_many_persons(order[-(-len(order) // 2) :][::-1], identities, count)
 
 
 def _best_first(ranking: Ranking) -> np.ndarray:

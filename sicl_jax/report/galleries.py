@@ -36,19 +36,18 @@ def galleries_section(
     ranking = results[protocol.name].rankings[0]
     lines = _Lines(dataset, protocol, query, gallery, ranking)
     best = choice.best(ranking, query.identities, queries)
-    worst = [q for q in choice.worst(ranking, query.identities, queries) if q not in best]
+    worst = choice.worst(ranking, query.identities, queries)
     words = note(
         f"Protocol {protocol.name}: the nearest of {len(gallery):,} gallery images for the queries "
-        "of the highest and of the lowest average precision, one for each person while there are "
-        f"enough people. Dropped for a query: {protocol.rule}. The number under an image is its "
-        "rank and its cosine similarity to the query."
+        "of the highest and of the lowest average precision, of as many people as possible. Dropped "
+        f"for a query: {protocol.rule}. Under an image: its rank, its similarity to the query."
     )
-    found = [lines.html(np.asarray(rows)) for rows in (best, worst)]
+    found = [lines.html(rows) for rows in (best, worst)]
     kinds = [mark for of_rows in lines.marks for mark in of_rows if mark is not None]
     return section(
         "galleries", "Ranked galleries", words, ranked.key(kinds),
         element("h3", "Best queries"), found[0],
-        element("h3", "Worst queries") if worst else "", found[1],
+        element("h3", "Worst queries") if len(worst) else "", found[1],
     )  # fmt: skip
 
 

@@ -39,7 +39,7 @@ def search_page(found: Sequence[Found], about: str, *, by_folder: bool = False) 
         notes.append(ranked.key(sorted(marks, key=list(Mark).index)))
     if len(shown) < len(found):
         notes.append(document.banner(f"The first {len(shown)} of {len(found)} queries."))
-    content = document.section("results", f"{len(shown)} queries", *notes, *lines)
+    content = document.section("results", f"Queries: {len(shown)}", *notes, *lines)
     return document.document("Search results", about, content)
 
 
