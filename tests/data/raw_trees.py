@@ -186,8 +186,9 @@ def part_labels(person: np.ndarray) -> np.ndarray:
 def write_prcc(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
     """As PRCC: `rgb/train`, `rgb/val` of the same people, `rgb/test/A`, `B`, `C`."""
     writer = _Writer(folder, mask_kind="binary")
-    for p in people(cast.train):
-        split = "val" if p.identity == cast.train[0] and p.number == 1 else "train"
+    more = [_draw(cast.train[0], camera, PER_CAMERA) for camera in range(len(CAMERAS))]
+    placed = [("train", p) for p in people(cast.train)] + [("val", p) for p in more]
+    for split, p in placed:
         name = f"{CAMERAS[p.camera]}_cropped_rgb{p.number + 1:03d}"
         stem = f"rgb/{split}/{p.identity:03d}/{name}"
         writer.add(split, stem, p, (p.identity, p.camera, p.clothes, -1))

@@ -105,6 +105,6 @@ def test_array_record_built_by_tfds_is_loaded_here(tensorflow_python, tmp_path):
             f"--file_format={file_format}",
         ]
         run(tensorflow_python, "-m", main, "build", *options, cwd=_BUILDERS / "prcc")
-    assert len(load_dataset("prcc", tmp_path / "array_record").split("train")) == 3
+    assert len(load_dataset("prcc", tmp_path / "array_record").split("train")) == 6
     with pytest.raises(UserError, match="holds tfrecord files"):
         load_dataset("prcc", tmp_path / "tfrecord")

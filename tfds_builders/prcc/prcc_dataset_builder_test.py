@@ -14,7 +14,7 @@ class PrccTest(tfds.testing.DatasetBuilderTestCase):
 
     DATASET_CLASS = prcc_dataset_builder.Builder
     SPLITS = {
-        "train": 3,
+        "train": 6,
         "val": 3,
         "query_same": 2,
         "query_changed": 2,
