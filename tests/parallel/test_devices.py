@@ -1,0 +1,138 @@
+"""The same training on one device and on eight, with images on the devices and on the host."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import tiny_training
+
+from sicl_jax import devices
+from sicl_jax.training import feeds, steps
+
+# Biases in front of a batch norm, which subtracts them again: their gradient is rounding error,
+# and Adam makes steps of the learning rate of it, each program its own. Nothing depends on them
+# but the running means behind, which the norm's running output subtracts again.
+_MEANINGLESS = (
+    "params rgb.projection.bias",
+    "params fusion.bias",
+    "statistics rgb.projection.bn.mean",
+    "statistics fusion.bn.mean",
+)
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    return {feed: tiny_training.train(feed) for feed in (feeds.ResidentFeed, feeds.HostFeed)}
+
+
+@pytest.fixture(scope="module")
+def eight_devices(tmp_path_factory):
+    out = tmp_path_factory.mktemp("eight") / "out.npz"
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    script = pathlib.Path(tiny_training.__file__)
+    environment = os.environ | {"XLA_FLAGS": flags}
+    subprocess.run([sys.executable, script, out], check=True, env=environment)
+    with np.load(out) as archive:
+        return dict(archive)
+
+
+def _of(results, feed):
+    prefix = f"{feed.__name__}/"
+    return {k.removeprefix(prefix): v for k, v in results.items() if k.startswith(prefix)}
+
+
+def _layers(arrays, prefix):
+    """The weights of each layer as one vector: a bias that starts at 0 has no scale of its own."""
+    layers = {}
+    for name in sorted(arrays):
+        if name.startswith(prefix) and name not in _MEANINGLESS:
+            layers.setdefault(name.rpartition(".")[0], []).append(arrays[name].ravel())
+    return {name: np.concatenate(parts) for name, parts in layers.items()}
+
+
+@pytest.mark.parametrize("feed", [feeds.ResidentFeed, feeds.HostFeed])
+def test_eight_devices_train_as_one(one_device, eight_devices, feed):
+    one, eight = one_device[feed], _of(eight_devices, feed)
+    np.testing.assert_allclose(eight["losses"], one["losses"], rtol=1e-4)
+    for prefix in ("params", "statistics"):
+        expected, got = _layers(one, prefix), _layers(eight, prefix)
+        assert expected.keys() == got.keys()
+        for layer, values in expected.items():
+            error = np.linalg.norm(got[layer] - values) / np.linalg.norm(values)
+            assert error < 1e-4, (layer, error)
+    for bank in ("rgb", "silhouette", "fusion"):
+        rows = eight[f"bank {bank} rows"][: tiny_training.IMAGES]
+        np.testing.assert_allclose(rows, one[f"bank {bank} rows"], atol=1e-4)  # Unit rows.
+
+
+def test_training_changes_the_weights(one_device):
+    """So that agreement says something: the layers move by far more than they may differ."""
+    config = tiny_training.make_config()
+    _, state = tiny_training.start(config, tiny_training.make_data())
+    named = tiny_training.named(state.weights.params)
+    before = _layers({f"params {name}": leaf for name, leaf in named}, "params")
+    for layer, values in _layers(one_device[feeds.ResidentFeed], "params").items():
+        moved = np.linalg.norm(values - before[layer]) / np.linalg.norm(values)
+        assert moved > 1e-3, (layer, moved)
+
+
+def test_feeds_agree_to_the_last_bit(one_device):
+    resident, host = (one_device[feed] for feed in (feeds.ResidentFeed, feeds.HostFeed))
+    for name in resident.keys() - {"program"}:
+        np.testing.assert_array_equal(resident[name], host[name], err_msg=name)
+
+
+def test_no_device_gathers_all_images(eight_devices):
+    program = str(_of(eight_devices, feeds.ResidentFeed)["program"])
+    assert "u8[8,128,64,3]" in program  # A device's own rows: 61 padded to 64, over 8.
+    assert "u8[64,128,64,3]" not in program
+    assert "f32[8,8]" in program and "f32[64,8]" not in program  # Likewise the banks.
+
+
+def test_batch_that_devices_do_not_divide(eight_devices):
+    assert str(eight_devices["batch of 20"]) == (
+        "--config.batch_size=20 cannot be split evenly over 8 devices; "
+        "choose a multiple of 8, such as 24"
+    )
+
+
+def test_implicit_transfer_is_refused():
+    """The guard that both runs above were under does see a host array."""
+    double = jax.jit(lambda x: 2 * x)
+    with tiny_training.no_implicit_transfers():
+        np.testing.assert_array_equal(double(devices.put(np.ones(3), devices.replicated())), 2)
+        with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+            double(np.ones(3))
+
+
+def test_calls_divide_the_steps():
+    data = tiny_training.make_data()
+    batches = np.arange(5 * 16, dtype=np.int32).reshape(5, 16) % tiny_training.IMAGES
+    resident, host = feeds.ResidentFeed(data, True), feeds.HostFeed(data, True)
+    sent = list(host.calls(batches, 2))
+    assert [len(call.indexes) for call in sent] == [2, 2, 1]
+    assert [len(call) for call in resident.calls(batches, 2)] == [2, 2, 1]
+    np.testing.assert_array_equal(sent[2].images[0], data.images[batches[4]])
+    np.testing.assert_array_equal(sent[1].masks[1], data.masks[batches[3]])
+    assert list(host.calls(batches[:0], 2)) == []
+
+
+def test_feed_is_chosen_by_the_budget():
+    data = tiny_training.make_data()
+    gigabytes = (data.images.nbytes + data.masks.nbytes) / 1e9
+    assert isinstance(feeds.choose(data, True, 0.0), feeds.ResidentFeed)
+    assert isinstance(feeds.choose(data, True, 1.01 * gigabytes), feeds.ResidentFeed)
+    assert isinstance(feeds.choose(data, True, 0.99 * gigabytes), feeds.HostFeed)
+    assert isinstance(feeds.choose(data, False, 0.99 * gigabytes), feeds.ResidentFeed)
+
+
+def test_steps_per_call():
+    data = tiny_training.make_data()
+    feed = feeds.HostFeed(data, True)
+    assert steps.steps_per_call(7, feed) == 7
+    default = 1 if jax.default_backend() == "cpu" else feed.steps_per_call
+    assert steps.steps_per_call(0, feed) == default

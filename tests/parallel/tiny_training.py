@@ -1,0 +1,113 @@
+"""Twenty steps of a tiny model on made-up data, on however many devices this process sees.
+
+    python tiny_training.py OUT.npz
+
+writes what `train` gives for both feeds, and what a batch of 20 is answered. Imported by the tests
+for the same on one device.
+"""
+
+import contextlib
+import pathlib
+import sys
+
+import jax
+import numpy as np
+
+from sicl_jax import config as configs
+from sicl_jax import devices, methods
+from sicl_jax.errors import UsageError
+from sicl_jax.methods.base import TrainingData
+from sicl_jax.training import feeds, loop, steps
+
+STEPS = 20
+IMAGES = 61  # No multiple of eight: rows are padded.
+SETTINGS = (
+    "data.image_size=(128, 64)",
+    "model.block=basic",
+    "model.stage_sizes=(1, 1)",
+    "model.width=4",
+    "epochs=20",
+    f"steps_per_epoch={STEPS}",
+    "batch_size=16",
+)
+
+
+def make_config(*overrides: str):
+    """The published settings on the tiny model."""
+    changes = [f"--config.{setting}" for setting in (*SETTINGS, *overrides)]
+    return configs.load("base", changes)
+
+
+def make_data() -> TrainingData:
+    """Noise with masks."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (IMAGES, 128, 64, 3), np.uint8)
+    masks = rng.integers(0, 2, (IMAGES, 128, 64), np.uint8) * np.uint8(255)
+    return TrainingData(images, masks, np.arange(IMAGES, dtype=np.int32) % 3)
+
+
+def start(config, data: TrainingData):
+    """The method, and its state with pseudo-labels of four images and neighbours."""
+    method = methods.create(config)
+    state = method.start_from(method.initial_weights(0), data)
+    labels = np.arange(len(data), dtype=np.int32) // 4
+    return method, method.with_labels(state, labels, epoch=config.epochs // 2)
+
+
+@contextlib.contextmanager
+def no_implicit_transfers():
+    """Has JAX refuse them on all threads, those of a feed's readers too."""
+    jax.config.update("jax_transfer_guard", "disallow")
+    try:
+        yield
+    finally:
+        jax.config.update("jax_transfer_guard", "allow")
+
+
+def train(make_feed, *, per_call: int = 1) -> dict[str, np.ndarray]:
+    """Losses, weights and banks after the steps, and the compiled program."""
+    config, data = make_config(), make_data()
+    method, state = start(config, data)
+    feed = make_feed(data, method.uses_masks)
+    seed = devices.put_replicated(np.uint32(0))
+    batches = method.draw_batches(state, data, 0)
+    first = next(feed.calls(batches[:per_call], per_call))
+    call = steps.compile_train_call(method, state, feed)
+    program = call.lower(state, feed.resident, first, seed).compile()
+    losses = []
+    with no_implicit_transfers():
+        for sent in feed.calls(batches, per_call):
+            state, metrics = program(state, feed.resident, sent, seed)
+            losses.extend(jax.device_get(metrics["loss"]))
+    parts = {"params": state.weights.params, "statistics": state.weights.statistics}
+    parts |= {f"bank {name}": bank for name, bank in state.banks.items()}
+    arrays = {f"{part} {name}": leaf for part in parts for name, leaf in named(parts[part])}
+    return arrays | {"losses": np.asarray(losses), "program": np.asarray(program.as_text())}
+
+
+def named(tree):
+    """Pairs of dotted name and host array."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        yield name.removesuffix(".value"), devices.fetch(leaf)
+
+
+def answer_to_batch_of_20() -> str:
+    """What the loop says before it touches anything."""
+    try:
+        loop.train(make_config("batch_size=20"), pathlib.Path("never_made"))
+    except UsageError as error:
+        return str(error)
+    return "accepted"
+
+
+def main() -> None:
+    results = {"batch of 20": np.asarray(answer_to_batch_of_20())}
+    for feed in (feeds.ResidentFeed, feeds.HostFeed):
+        found = train(feed)
+        results |= {f"{feed.__name__}/{name}": array for name, array in found.items()}
+    np.savez(sys.argv[1], **results)
+
+
+if __name__ == "__main__":
+    main()
