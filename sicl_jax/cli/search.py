@@ -92,14 +92,9 @@ def _search(index, index_dir, query, *, top, workdir, checkpoint, masks, batch_s
 
 
 def _print(found) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+    """Plain lines, so that long paths stay whole and can be piped."""
     for result in found:
-        table = Table(title=result.query, title_justify="left", box=None, pad_edge=False)
-        table.add_column("rank", justify="right")
-        table.add_column("similarity", justify="right")
-        table.add_column("file", overflow="fold")
+        click.echo(result.query)
+        click.echo("rank  similarity  file")
         for rank, hit in enumerate(result.hits, start=1):
-            table.add_row(str(rank), f"{hit.similarity:.3f}", hit.path)
-        Console(soft_wrap=True).print(table)
+            click.echo(f"{rank:4}  {hit.similarity:10.3f}  {hit.path}")

@@ -68,7 +68,8 @@ def test_evaluate_on_another_data_set(sicl, run_folder, crops, dataset, tmp_path
     code, out, _ = sicl(*words, "--data_dir", tmp_path / "data")
     found = json.loads(out)
     assert code == 0 and found["dataset"] == "person_folder"
-    assert found["protocols"]["standard"]["queries"] == 9
+    standard = found["protocols"]["standard"]
+    assert standard["queries"] + standard["skipped"] == 9
     outcome = sicl(*words, "--data_dir", tmp_path / "data", "--stream", "silhouette")
     failed(outcome, "'silhouette' need masks", "none")
 
@@ -178,7 +179,7 @@ def test_a_query_is_not_its_own_result(sicl, indexed):
     files = [hit["file"] for hit in json.loads(out)["results"][0]["hits"]]
     assert code == 0 and len(files) == 8 and str(query) not in files
     code, out, _ = sicl("search", "--index", folder, "--query", query, "--top", 2)
-    assert code == 0 and files[0] in out.replace("\n", "") and "similarity" in out
+    assert code == 0 and out.splitlines()[2].endswith(files[0])
 
 
 def test_an_index_follows_its_folder(sicl, indexed):
