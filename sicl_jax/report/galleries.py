@@ -39,8 +39,8 @@ def galleries_section(
     worst = choice.worst(ranking, query.identities, queries)
     words = note(
         f"Protocol {protocol.name}: the nearest of {len(gallery):,} gallery images for the queries "
-        "of the highest and of the lowest average precision, of as many people as possible. Dropped "
-        f"for a query: {protocol.rule}. Under an image: its rank, its similarity to the query."
+        "of the highest and of the lowest average precision, of as many people as possible. "
+        f"Dropped for a query: {protocol.rule}. Under an image: its rank and its similarity."
     )
     found = [lines.html(rows) for rows in (best, worst)]
     kinds = [mark for of_rows in lines.marks for mark in of_rows if mark is not None]
