@@ -11,7 +11,7 @@ from sicl_jax.data import files, pixels
 from sicl_jax.data.card import summarise
 from sicl_jax.data.store import LABELS, Store, damaged, record_digest
 from sicl_jax.errors import UserError
-from tfds_builders.reid import digest
+from tfds_builders.reid import digest, workers
 
 
 class Arrays:
@@ -89,7 +89,7 @@ class Arrays:
         with (
             files.atomic_file(self._pixels_path(split, "rgb")) as images,
             files.atomic_file(self._pixels_path(split, self._mode)) as masks,
-            concurrent.futures.ThreadPoolExecutor(files.usable_cores()) as pool,
+            concurrent.futures.ThreadPoolExecutor(workers.usable_cores()) as pool,
         ):
             _write_header(images, (count, *self._size, 3))
             _write_header(masks, (count, *self._size))

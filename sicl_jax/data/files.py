@@ -8,11 +8,6 @@ import socket
 from collections.abc import Iterator
 
 
-def usable_cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Draft(io.BufferedRandom):
     """A binary file under a temporary name; see `atomic_file`."""
 

@@ -9,6 +9,7 @@ import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
@@ -44,7 +45,7 @@ def parallel_map(images: int, cores: int | None = None) -> Iterator[Map]:
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if context.get_start_method() == "forkserver":
         context.set_forkserver_preload(["tfds_builders.reid.plan", "tfds_builders.reid.write"])
-    pool = concurrent.futures.ProcessPoolExecutor(cores, context, initializer=_die_with_parent)
+    pool = concurrent.futures.ProcessPoolExecutor(cores, context, initializer=_obey_parent)
     try:
         yield pool.map
     except concurrent.futures.process.BrokenProcessPool as error:
@@ -53,9 +54,13 @@ def parallel_map(images: int, cores: int | None = None) -> Iterator[Map]:
         pool.shutdown(cancel_futures=True)
 
 
-def _die_with_parent() -> None:
-    # A worker waits for work on a pipe that its siblings hold open too, so it would wait for ever
-    # after its parent was killed.
+def _obey_parent() -> None:
+    """Leaves Ctrl-C to the parent, and ends when the parent does.
+
+    A worker waits for work on a pipe that its siblings hold open too, so without this it would
+    wait for ever after its parent was killed.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
     def wait():
