@@ -7,6 +7,8 @@ import pathlib
 import socket
 from collections.abc import Iterator
 
+from tfds_builders.reid.workers import usable_cores as usable_cores
+
 
 class Draft(io.BufferedRandom):
     """A binary file under a temporary name; see `atomic_file`."""
