@@ -8,11 +8,12 @@ under `state_dict`, each name after `module.`.
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from sicl_jax.models import torch_names
-from sicl_jax.models.torch_files import load_state_dict, save_state_dict
+from sicl_jax.models.torch_files import load_state_dict
 from sicl_jax.models.two_stream import Encoder, Projection
 
 _PREFIX = "module."
@@ -60,15 +61,13 @@ def assign(
     torch_names.assign(names(encoder), arrays, source)
 
 
-def save(encoder: Encoder, path: str | os.PathLike[str], *, epoch: int = 0, steps: int = 0) -> None:
-    """Writes an encoder as the authors' training script writes it.
+def checkpoint(encoder: Encoder, *, epoch: int = 0, steps: int = 0) -> dict[str, Any]:
+    """What the authors' training script would save of an encoder; `save_state_dict` writes it.
 
     Args:
-        encoder: What to write.
-        path: The file, replaced at once when complete.
+        encoder: What to save.
         epoch: Epochs trained.
         steps: Optimiser steps trained.
     """
     arrays = torch_names.collect(names(encoder), num_batches=steps)
-    content = {f"{_PREFIX}{name}": array for name, array in arrays.items()}
-    save_state_dict(path, {"state_dict": content, "epoch": epoch})
+    return {"state_dict": {f"{_PREFIX}{n}": a for n, a in arrays.items()}, "epoch": epoch}

@@ -6,15 +6,18 @@ entry per tensor. `torch.load(path, weights_only=True)` reads it.
 
 from __future__ import annotations
 
+import io
 import os
+import pathlib
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+
+from sicl_jax.data.files import atomic_file
 
 _STORAGES = {
     np.dtype("f4"): "FloatStorage",
@@ -32,31 +35,38 @@ _ROOT = "archive"
 _ALIGNMENT = 64  # As torch.save does, so that torch.load(mmap=True) finds aligned numbers.
 
 
-def save_state_dict(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
-    """Writes named arrays as PyTorch does; equal arrays give equal bytes.
+def to_bytes(content: Mapping[str, Any]) -> bytes:
+    """The archive of named arrays; equal arrays give equal bytes.
 
     Args:
-      path: the file, replaced at once when complete.
-      arrays: arrays by name; or nested mappings of such, with whole numbers, floats and strings
-        beside them, as in `{"state_dict": {...}, "epoch": 60}`.
+        content: Arrays by name; or nested mappings of such, with whole numbers, floats and strings
+            beside them, as in `{"state_dict": {...}, "epoch": 60}`.
 
     Raises:
-      TypeError: a value of a type that the format does not hold.
+        TypeError: A value of a type that the format does not hold.
     """
-    path = Path(path)
     storages: list[np.ndarray] = []
-    content = b"\x80\x02" + b"".join(_pickled(arrays, storages)) + b"."
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-            _add(archive, "data.pkl", content)
-            _add(archive, "byteorder", b"little")
-            for key, storage in enumerate(storages):
-                _add(archive, f"data/{key}", storage.tobytes())
-            _add(archive, "version", b"3\n")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    pickled = b"\x80\x02" + b"".join(_pickled(content, storages)) + b"."
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        _add(archive, "data.pkl", pickled)
+        _add(archive, "byteorder", b"little")
+        for key, storage in enumerate(storages):
+            _add(archive, f"data/{key}", storage.tobytes())
+        _add(archive, "version", b"3\n")
+    return buffer.getvalue()
+
+
+def save_state_dict(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Writes such an archive to a file, which appears whole or not at all.
+
+    Raises:
+        TypeError: As for `to_bytes`.
+        OSError: The file cannot be written.
+    """
+    data = to_bytes(content)
+    with atomic_file(pathlib.Path(path)) as file:
+        file.write(data)
 
 
 def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:

@@ -36,7 +36,9 @@ def test_torchvision_resnets_compute_what_numpy_computes(
     images = np.random.default_rng(1).normal(size=(2, 3, 50, 34)).astype(np.float32)
     expected = numpy_resnet.features(images, weights, last_stride=last_stride)
     with jax.default_matmul_precision("highest"):
-        actual = np.asarray(resnet(jnp.asarray(images.transpose(0, 2, 3, 1)), train=False))
+        graph, state = nnx.split(resnet)
+        forward = jax.jit(lambda state, images: nnx.merge(graph, state)(images, train=False))
+        actual = np.asarray(forward(state, images.transpose(0, 2, 3, 1)))
     assert np.abs(actual - expected).max() < 2e-5 * np.abs(expected).max()
 
     back = torch_names.collect(torchvision_weights.names(resnet), num_batches=7)
@@ -62,9 +64,9 @@ def drawn_encoder(seed):
 
 def test_the_authors_checkpoint_round_trip(tmp_path):
     first, second = drawn_encoder(0), drawn_encoder(100)
-    released_weights.save(first, tmp_path / "a.pth", epoch=3, steps=8)
+    save_state_dict(tmp_path / "a.pth", released_weights.checkpoint(first, epoch=3, steps=8))
     released_weights.load(second, tmp_path / "a.pth")
-    released_weights.save(second, tmp_path / "b.pth", epoch=3, steps=8)
+    save_state_dict(tmp_path / "b.pth", released_weights.checkpoint(second, epoch=3, steps=8))
     assert (tmp_path / "a.pth").read_bytes() == (tmp_path / "b.pth").read_bytes()
     for one, other in zip(
         jax.tree.leaves(nnx.state(first)), jax.tree.leaves(nnx.state(second)), strict=True
@@ -84,7 +86,7 @@ def test_the_authors_names(tmp_path, golden):
     config = ResNetConfig("bottleneck", tuple(arrays["stage_sizes"]), int(arrays["width"]))
     encoder = abstract(Encoder, config)
     released_weights.assign(encoder, expected, "golden")
-    released_weights.save(encoder, tmp_path / "w.pth")
+    save_state_dict(tmp_path / "w.pth", released_weights.checkpoint(encoder))
     saved = load_state_dict(tmp_path / "w.pth")
     assert list(saved) == [f"module.{name}" for name in expected]
     for name, array in expected.items():
@@ -162,7 +164,7 @@ def test_pretrained_torchvision_goes_into_both_streams(tmp_path):
 
 def test_pretrained_checkpoint_of_the_authors_goes_into_the_rgb_stream(tmp_path):
     source = drawn_encoder(0)
-    released_weights.save(source, tmp_path / "w.pth")
+    save_state_dict(tmp_path / "w.pth", released_weights.checkpoint(source))
     model = two_streams()
     before = np.asarray(model.silhouette.backbone.conv1.kernel[...])
     pretrained.load(model, str(tmp_path / "w.pth"), SMALL)

@@ -1,0 +1,11 @@
+"""A checkpoint that the authors' PyTorch code loads."""
+
+from sicl_jax.inference import Model
+from sicl_jax.models import released_weights, torch_writer
+
+
+def to_bytes(model: Model) -> bytes:
+    """The file's content."""
+    encoder = model.method.model(model.state.weights).rgb
+    content = released_weights.checkpoint(encoder, epoch=model.epoch or 0, steps=model.step or 0)
+    return torch_writer.to_bytes(content)
