@@ -157,3 +157,8 @@ def differences(old: ml_collections.ConfigDict, new: ml_collections.ConfigDict) 
         for name in sorted(before.keys() | after.keys())
         if name not in _NOT_PART_OF_THE_RUN and before.get(name) != after.get(name)
     ]
+
+
+def describe(config: ml_collections.ConfigDict) -> str:
+    """One `field = value` a line, for a person to read."""
+    return "\n".join(f"config.{name} = {value!r}" for name, value in flatten(config))
