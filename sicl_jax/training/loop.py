@@ -17,6 +17,7 @@ from sicl_jax.console import progress as show_progress
 from sicl_jax.data.dataset import ReidDataset, load_dataset
 from sicl_jax.errors import UserError
 from sicl_jax.evaluation.agreement import agreement
+from sicl_jax.masks.quality import empty_masks_warning
 from sicl_jax.methods.base import Method, TrainingData
 from sicl_jax.methods.embedder import Embedder
 from sicl_jax.training import feeds, lock, numbers, signals, steps, story, workdir
@@ -77,6 +78,8 @@ def train(
                 f"{dataset.directory}: {len(data)} training images are fewer than one batch of "
                 f"{config.batch_size}; add images or lower --config.batch_size"
             )
+        if data.masks is not None and (warning := empty_masks_warning(data.masks)):
+            say(f"warning: {warning}")
         with Position(folder, method, data, config.seed, stop, say) as position, trace:
             position.stop_if_asked()
             run = _Run(config, dataset, method, data, position, trace, quiet, say)

@@ -67,6 +67,21 @@ def test_too_few_images_for_a_batch(tiny_config, tmp_path):
         loop.train(tiny_config("batch_size=128"), tmp_path, quiet=True, say=lambda line: None)
 
 
+def test_empty_masks_are_warned_of(tiny_config, tmp_path, monkeypatch):
+    def without_people(dataset, method):
+        data = real(dataset, method)
+        masks = np.array(data.masks)
+        masks[::10] = 0
+        return dataclasses.replace(data, masks=masks)
+
+    real = loop.training_data
+    monkeypatch.setattr(loop, "training_data", without_people)
+    said = []
+    config = tiny_config("epochs=1", "steps_per_epoch=1", "evaluate.before=False")
+    loop.train(config, tmp_path, quiet=True, say=said.append)
+    assert any(line.startswith("warning: ") and "empty" in line for line in said)
+
+
 def test_a_workdir_of_another_config_is_refused(tiny_config, tmp_path):
     short = ("epochs=1", "steps_per_epoch=1", "evaluate.before=False")
     loop.train(tiny_config(*short), tmp_path, quiet=True, say=lambda line: None)
