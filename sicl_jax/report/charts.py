@@ -55,10 +55,14 @@ def line_chart(
     xs = sorted({x for curve in curves for x, _ in curve.points})
     low, high = bounds([y for curve in curves for _, y in curve.points], zero=zero, top=top)
     scale = _Scale(xs[0], xs[-1], low, high)
-    drawn = [_axes(scale, words), *(_curve(curve, n, scale) for n, curve in enumerate(curves))]
+    drawn = [
+        _axes(scale, x_name, words),
+        *(_curve(curve, n, scale) for n, curve in enumerate(curves)),
+    ]
     cursor = f'<line class="cursor" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}" x1="0" x2="0"/>'
     svg = element(
         "svg",
+        _axes(scale, x_name, words),
         *drawn,
         cursor,
         viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
@@ -78,7 +82,7 @@ def line_chart(
     legend = _legend(curves) if len(curves) > 1 else ""
     tip = element("div", class_="tip", aria_hidden="true")
     caption = element("figcaption", text(title))
-    return element("figure", caption, legend, svg, tip, values, class_="chart")
+    return element("figure", caption, svg, legend, tip, values, class_="chart")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,9 +105,9 @@ class _Scale:
         return round(_HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM), 1)
 
 
-def _axes(scale: _Scale, words) -> str:
+def _axes(scale: _Scale, x_name: str, words) -> str:
     right, floor = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
-    parts = []
+    parts = [f'<text class="tick" x="2" y="{floor + 18}">{text(x_name)}</text>']
     for value in ticks(scale.y_low, scale.y_high):
         y = scale.y(value)
         parts.append(f'<path class="axis" d="M{_LEFT} {y}H{right}"/>')

@@ -135,7 +135,7 @@ def _summary(log: RunLog) -> Part:
         "git commit": start.get("git_commit", "")[:12],
     }
     items = [
-        element("div", element("dt", text(name)), element("dd", text(value)))
+        element("div", element("dt", text(name)), element("dd", text(value).replace("/", "/<wbr>")))
         for name, value in facts.items()
         if value
     ]
