@@ -153,6 +153,7 @@ def measure(arguments: argparse.Namespace) -> dict:
         "n": arguments.n,
         "d": arguments.d,
         "search": choose_search(arguments.search, arguments.n),
+        "noise": arguments.noise,
         "cores": num_workers(),
         "search_seconds": round(search_seconds, 3),
         "rest_seconds": round(result.rest_seconds, 3),
@@ -191,27 +192,25 @@ def plot(lines_path: Path, picture: Path) -> None:
     d = exact[0]["d"]
     figure, (seconds, memory) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     sizes, dense_sizes = [x["n"] for x in exact], [x["n"] for x in dense]
-    seconds.plot(sizes, [x["search_seconds"] for x in exact], "o-", label="exact search")
-    seconds.plot(sizes, [x["rest_seconds"] for x in exact], "s-", label="sparse: all the rest")
-    rest = [sum(x["dense_seconds"].values()) - x["dense_seconds"]["search"] for x in dense]
-    seconds.plot(dense_sizes, rest, "^--", label="dense: all the rest")
-    peaks = [x["peak_bytes_beyond_features"] / 1e9 for x in exact]
-    memory.plot(sizes, peaks, "s-", label="sparse")
-    peaks = [x["dense_peak_bytes_beyond_features"] / 1e9 for x in dense]
-    memory.plot(dense_sizes, peaks, "^--", label="dense")
-    memory.plot(
-        sizes,
-        [4 * n * x["d"] / 1e9 for n, x in zip(sizes, exact, strict=True)],
-        ":",
-        label="features",
+    search, sparse, plain = "tab:blue", "tab:orange", "tab:green"
+    seconds.plot(sizes, [x["search_seconds"] for x in exact], "o-", c=search, label="exact search")
+    seconds.plot(
+        sizes, [x["rest_seconds"] for x in exact], "s-", c=sparse, label="the rest, sparse"
     )
-    for x in lines:
-        if x["search"] == "ivf":
-            name = f"IVF, D = {x['d']}"
-            seconds.plot(x["n"], x["search_seconds"], "o", mfc="none", label=f"search, {name}")
-            seconds.plot(x["n"], x["rest_seconds"], "s", mfc="none", label=f"the rest, {name}")
-            peak = x["peak_bytes_beyond_features"] / 1e9
-            memory.plot(x["n"], peak, "s", mfc="none", label=f"sparse, {name}")
+    rest = [sum(x["dense_seconds"].values()) - x["dense_seconds"]["search"] for x in dense]
+    seconds.plot(dense_sizes, rest, "^--", c=plain, label="the rest, dense")
+    peaks = [x["peak_bytes_beyond_features"] / 1e9 for x in exact]
+    memory.plot(sizes, peaks, "s-", c=sparse, label="sparse")
+    peaks = [x["dense_peak_bytes_beyond_features"] / 1e9 for x in dense]
+    memory.plot(dense_sizes, peaks, "^--", c=plain, label="dense")
+    memory.plot(sizes, [4 * x["n"] * x["d"] / 1e9 for x in exact], "k:", label="the features")
+    for x in (x for x in lines if x["search"] == "ivf"):
+        n, name = x["n"], f"IVF, D = {x['d']}"
+        hollow = {"mfc": "none", "ls": "none"}
+        seconds.plot(n, x["search_seconds"], "o", c=search, label=f"search, {name}", **hollow)
+        seconds.plot(n, x["rest_seconds"], "s", c=sparse, label=f"the rest, {name}", **hollow)
+        peak = x["peak_bytes_beyond_features"] / 1e9
+        memory.plot(n, peak, "s", c=sparse, label=f"sparse, {name}", **hollow)
     for axes, name in ((seconds, "seconds"), (memory, "GB beyond the features")):
         axes.set(xscale="log", yscale="log", xlabel="rows N", ylabel=name)
         axes.grid(which="major", alpha=0.3)
