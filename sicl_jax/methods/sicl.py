@@ -28,8 +28,8 @@ from sicl_jax.models.resnet import ResNetConfig
 from sicl_jax.models.two_stream import TwoStreamModel
 
 # The padded number of clusters is one of these shares of the number of images, so that a run of
-# any length compiles three programs at most.
-_CLUSTER_PADDING = (1 / 16, 1 / 4, 1)
+# any length compiles two training programs at most.
+_CLUSTER_PADDING = (1 / 2, 1)
 
 
 @jax.tree_util.register_dataclass
@@ -325,9 +325,16 @@ class Sicl:
         updates, optimizer = self._optimizer.update(gradients, state.optimizer, params)
         rate = self.learning_rate(state.epoch)
         params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
+        # Only a step whose gradients are finite moves the banks. And as they wait for the
+        # gradients, XLA need not copy the prototypes, which the losses read (docs/performance.md).
+        finite = _all_finite(gradients)
         banks = {
             name: memory.update(
-                bank, state.clusters, indexes, features[name], self.config.memory.momentum
+                bank,
+                state.clusters,
+                indexes,
+                jnp.where(finite, features[name], 0.0),
+                self.config.memory.momentum,
             )
             for name, bank in state.banks.items()
         }
@@ -398,6 +405,12 @@ class Sicl:
 def _split(model: TwoStreamModel) -> Weights:
     _, *parts = nnx.split(model, nnx.Param, Frozen, nnx.BatchStat)
     return Weights(*parts)
+
+
+def _all_finite(tree) -> jax.Array:
+    return functools.reduce(
+        jnp.logical_and, [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
+    )
 
 
 def _zeros(function, *arguments):

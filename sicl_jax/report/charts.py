@@ -55,10 +55,7 @@ def line_chart(
     xs = sorted({x for curve in curves for x, _ in curve.points})
     low, high = bounds([y for curve in curves for _, y in curve.points], zero=zero, top=top)
     scale = _Scale(xs[0], xs[-1], low, high)
-    drawn = [
-        _axes(scale, x_name, words),
-        *(_curve(curve, n, scale) for n, curve in enumerate(curves)),
-    ]
+    drawn = [_curve(curve, number, scale) for number, curve in enumerate(curves)]
     cursor = f'<line class="cursor" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}" x1="0" x2="0"/>'
     svg = element(
         "svg",

@@ -33,14 +33,13 @@ def map_section(sides: list[tuple[Split, FeatureSet]]) -> str:
     Args:
         sides: Queries and gallery: their images and their features.
     """
-    features = np.concatenate([found.features for _, found in sides])
     identities = np.concatenate([found.identities for _, found in sides])
     clothes = np.concatenate([found.clothes for _, found in sides])
     names = [name for split, _ in sides for name in split.names]
     rows, people = _chosen(identities, clothes)
     if len(rows) < 4:
         return ""
-    places = plane(features[rows])
+    places = plane(_features(rows, sides))
     outfits = {p: np.unique(clothes[rows][identities[rows] == p]) for p in people}
     marks, points = [], []
     for number, (row, place) in enumerate(zip(rows, places, strict=True)):
@@ -110,14 +109,24 @@ def _figure(marks: list[str], points: list, rows: np.ndarray, sides) -> str:
     return element("figure", svg, sprite, tip, class_="map")
 
 
+def _features(rows: np.ndarray, sides) -> np.ndarray:
+    """Features of rows of all sides together, without a copy of them all."""
+    return np.stack([sides[side][1].features[row] for side, row in _places(rows, sides)])
+
+
+def _places(rows: np.ndarray, sides) -> list[tuple[int, int]]:
+    """Side and row in it of rows counted through all sides."""
+    starts = np.cumsum([0] + [len(split) for split, _ in sides])
+    found = np.searchsorted(starts, rows, side="right") - 1
+    return list(zip(found, rows - starts[found], strict=True))
+
+
 def _sprite(rows: np.ndarray, sides) -> Image.Image:
     """All thumbnails in one picture, `_COLUMNS` a line."""
     width, height = _THUMB
     sheet = Image.new("RGB", (width * _COLUMNS, height * -(-len(rows) // _COLUMNS)))
-    starts = np.cumsum([0] + [len(split) for split, _ in sides])
-    for number, row in enumerate(rows):
-        side = int(np.searchsorted(starts, row, side="right")) - 1
-        image = Image.fromarray(np.asarray(sides[side][0].images[row - starts[side]]))
+    for number, (side, row) in enumerate(_places(rows, sides)):
+        image = Image.fromarray(np.asarray(sides[side][0].images[row]))
         corner = (number % _COLUMNS * width, number // _COLUMNS * height)
         sheet.paste(image.resize(_THUMB, Image.Resampling.LANCZOS), corner)
     return sheet

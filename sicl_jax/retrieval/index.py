@@ -26,7 +26,7 @@ from sicl_jax.errors import UserError
 from sicl_jax.retrieval.folder import View
 
 FLAT_LIMIT = 200_000
-"""Images up to which the search is exact; a query then reads 200 MB at 256 dimensions."""
+"""Images up to which the search is exact; a query then reads 1.6 GB at 2048 dimensions."""
 
 _INDEX, _FORMAT = "index.json", 1
 _TRAINING_ROWS_PER_LIST = 64

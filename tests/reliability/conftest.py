@@ -1,5 +1,6 @@
 """A small data set and processes that train on it."""
 
+import os
 import pathlib
 
 import pytest
@@ -18,8 +19,9 @@ def people(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory) -> pathlib.Path:
-    """Programs that one process compiled, for the others."""
-    return tmp_path_factory.mktemp("compiled")
+    """Programs that one process compiled, for the others; of the last session too if set."""
+    kept = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    return pathlib.Path(kept) if kept else tmp_path_factory.mktemp("compiled")
 
 
 @pytest.fixture(scope="session")
