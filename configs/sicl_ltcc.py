@@ -6,7 +6,7 @@ from sicl_jax.configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The published settings for this data set (arXiv 2305.13600, section 4.2)."""
+    """The published settings for this data set (`docs/algorithm.md`, sections 4 and 5)."""
     config = base.get_config()
     config.data.name = "ltcc"
     config.model.pretrained = "imagenet"
