@@ -1,56 +1,53 @@
 """Ctrl-C and SIGTERM: a checkpoint and a line; the second one at once."""
 
+import re
 import signal
 import threading
 
 import pytest
-from comparing import assert_same_runs, metrics
+from comparing import assert_same_runs, steps
 
 from sicl_jax.training.signals import StopRequest
 
 CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
 
 
-@pytest.mark.parametrize(
-    ("number", "strike", "occurrence"),
-    [
-        (signal.SIGTERM, "step", 9),
-        (signal.SIGINT, "step", 6),
+def test_stops_with_a_checkpoint_and_goes_on(trainer, reference, tmp_path):
+    """Stopped during each kind of work, without any checkpoint of its own within epochs."""
+    workdir, settings = tmp_path / "run", {"checkpoint_every_steps": "0"}
+    positions = []
+    for number, strike, occurrence in (
+        (signal.SIGTERM, "restoring", 1),
+        (signal.SIGINT, "step", 3),
         (signal.SIGTERM, "clustering", 1),
         (signal.SIGINT, "testing", 1),
-        (signal.SIGTERM, "restoring", 1),
-    ],
-)
-def test_stops_with_a_checkpoint_and_goes_on(
-    trainer, reference, tmp_path, number, strike, occurrence
-):
-    workdir = tmp_path / "run"
-    ended = trainer.train(workdir, strike=strike, occurrence=occurrence, signals=(number,))
-    name = signal.Signals(number).name
-    assert ended.code == CODES[number]
-    (line,) = ended.errors.splitlines()
-    assert line.startswith(f"sicl-jax: stopped by {name} in epoch ")
-    assert line.endswith("; run the same command to go on")
-    assert f"{name}: saving after the current call" in ended.output
-    assert list((workdir / "checkpoints/latest").iterdir())
+        (signal.SIGTERM, "step", 4),
+    ):
+        ended = trainer.train(
+            workdir,
+            strike=strike,
+            occurrence=occurrence,
+            signals=(number,),
+            settings=settings,
+            slow_steps=0.3,  # So that the signal comes within the step.
+        )
+        name = signal.Signals(number).name
+        assert ended.code == CODES[number]
+        (line,) = ended.errors.splitlines()
+        found = re.fullmatch(
+            rf"sicl-jax: stopped by {name} in epoch (\d), after step (\d+); "
+            "run the same command to go on",
+            line,
+        )
+        positions.append(tuple(map(int, found.groups())))
+        assert f"{name}: saving after the current call; once more to stop at once" in ended.output
+        assert steps(workdir, "latest")[-1] == positions[-1][1]
 
+    assert positions == [(1, 0), (1, 3), (2, 4), (2, 8), (3, 12)]
     ended = trainer.train(workdir)
     assert ended.code == 0, ended.errors
-    assert "resumed in epoch" in ended.output
+    assert "resumed in epoch 3, after step 12" in ended.output
     assert_same_runs(workdir, reference)
-
-
-def test_stops_between_two_steps_of_an_epoch(trainer, reference, tmp_path):
-    """Without `checkpoint_every_steps` too, and nothing done is done again."""
-    workdir, settings = tmp_path / "run", {"checkpoint_every_steps": "0"}
-    ended = trainer.train(
-        workdir, strike="step", occurrence=10, signals=(signal.SIGTERM,), settings=settings
-    )
-    assert "in epoch 2, after step 10;" in ended.errors
-    ended = trainer.train(workdir, strike="step", occurrence=999, settings=settings)
-    assert ended.code == 0
-    assert "resumed in epoch 2, after step 10" in ended.output
-    assert metrics(workdir)[1:] == metrics(reference)[1:]
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])

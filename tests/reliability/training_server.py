@@ -46,7 +46,7 @@ def slow_down(owner, name: str, seconds: float) -> None:
     setattr(owner, name, slow)
 
 
-def tell_steps() -> None:
+def tell_steps(seconds: float) -> None:
     compile_train_call = steps.compile_train_call
 
     def compile_and_tell(*args):
@@ -54,6 +54,7 @@ def tell_steps() -> None:
 
         def told(*sent):
             tell("doing step")
+            time.sleep(seconds)
             return call(*sent)
 
         return told
@@ -63,7 +64,7 @@ def tell_steps() -> None:
 
 def run(order: dict) -> None:
     """Carries out an order: command line, limit on the size of files, seconds to slow down."""
-    tell_steps()
+    tell_steps(order.get("slow_steps", 0))
     tell_before(loop, "open_dataset", "start")
     tell_before(sicl.Sicl, "begin_epoch", "clustering")
     tell_before(checkpoints.Checkpoints, "restore", "restoring")
@@ -101,9 +102,9 @@ def main() -> None:
         order = json.loads(line)
         child = os.fork()
         if child:
-            tell(f"child {child}")
             tell(f"ended {os.waitpid(child, 0)[1]}")
             continue
+        tell(f"child {os.getpid()}")
         log = os.open(pathlib.Path(order["log"]), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 2)
         status = 1

@@ -1,7 +1,9 @@
 """The parts of a report: ticks, charts, the log, which queries are shown, marks, clusters, map."""
 
+import dataclasses
 import json
 import re
+import types
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from PIL import Image
 
 from sicl_jax.data.dataset import Split
 from sicl_jax.errors import UserError
-from sicl_jax.evaluation import FeatureSet
+from sicl_jax.evaluation import FeatureSet, evaluate_dataset
 from sicl_jax.evaluation.agreement import agreement
 from sicl_jax.evaluation.galleries import ranked_galleries
 from sicl_jax.evaluation.ranking import Ranking
@@ -19,6 +21,7 @@ from sicl_jax.report import choice, document, runlog
 from sicl_jax.report.charts import Curve, line_chart
 from sicl_jax.report.clusters import clusters_section
 from sicl_jax.report.feature_map import plane
+from sicl_jax.report.galleries import galleries_section
 from sicl_jax.report.gallery_image import ranked_gallery_picture
 from sicl_jax.report.marks import COLORS, Mark, marks
 from sicl_jax.report.ticks import bounds, ticks
@@ -175,3 +178,23 @@ def test_html_is_escaped_and_pictures_are_in_it():
     assert page.count("<script>") == 2  # Its own: the theme and the tooltips.
     large = document.picture(Image.new("RGB", (880, 1760)), "", width=88)
     assert 'width="88" height="176"' in large
+
+
+def test_galleries_of_a_protocol_with_some_cameras_alone():
+    sides = {}
+    for name in ("query", "gallery"):
+        people, cameras = np.repeat([0, 1, 2], 4), np.tile([1, 2, 3, 4], 3)
+        split, features = side(people, np.arange(12))
+        rows = np.eye(3, dtype=np.float32)[people]
+        split, features = (dataclasses.replace(part, cameras=cameras) for part in (split, features))
+        names = tuple(f"{name}_camera{camera}_{row}.jpg" for row, camera in enumerate(cameras))
+        split = dataclasses.replace(split, names=names)
+        sides[name] = (split, dataclasses.replace(features, features=rows, names=names))
+    dataset = types.SimpleNamespace(name="vc_clothes", split=lambda name: sides[name][0])
+    features = {name: of_name[1] for name, of_name in sides.items()}
+    results = evaluate_dataset("vc_clothes", features)
+    html = galleries_section(dataset, features, results, queries=2)
+    named = set(re.findall(r"camera(\d)", html))
+    assert named == {"3", "4"} and html.count('class="ranked"') == 4
+    # The other camera's image of the same person is found first, and its own is dropped.
+    assert html.count("rank 1: same person, other clothes") == 4
