@@ -46,7 +46,8 @@ def test_sixty_epochs_compile_eight_programs(tiny_config, tmp_path, monkeypatch)
         "steps_per_epoch=1",
         "model.stage_sizes=(1, 1)",
         "neighbors.num=5",
-        "evaluate.always_after=30",
+        "evaluate.every=20",
+        "evaluate.always_after=60",
     )
     with counted_programs() as names:
         loop.train(config, tmp_path / "run", quiet=True, say=lambda line: None)
