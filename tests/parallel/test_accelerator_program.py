@@ -1,0 +1,91 @@
+"""What accelerators run and CPUs do not: many steps in one loop, in bfloat16, lowered for CUDA."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_training
+
+from sicl_jax import config as configs
+from sicl_jax import devices, methods
+from sicl_jax.methods.base import Batch
+from sicl_jax.training import feeds, steps
+
+_STEPS = 2
+_PRCC_IMAGES = 17_896
+
+
+@pytest.fixture
+def _as_on_a_gpu(monkeypatch):
+    """Has our code choose what it chooses on a GPU."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+
+
+def _train(dtype: str):
+    """Metrics of a few steps, and the state after them."""
+    config, data = tiny_training.make_config(f"model.dtype={dtype}"), tiny_training.make_data()
+    method, state = tiny_training.start(config, data)
+    feed = feeds.ResidentFeed(data, method.uses_masks)
+    call = steps.compile_train_call(method, state, feed)
+    (sent,) = feed.calls(method.draw_batches(state, data, 0)[:_STEPS], _STEPS)
+    state, metrics = call(state, feed.resident, sent, devices.put_replicated(np.uint32(0)))
+    return jax.device_get((metrics, state))
+
+
+@pytest.fixture(scope="module")
+def unrolled():
+    return _train("float32")
+
+
+@pytest.mark.usefixtures("_as_on_a_gpu")
+def test_a_loop_of_steps_computes_what_single_steps_compute(unrolled):
+    metrics, state = _train("float32")
+    for name, values in metrics.items():
+        np.testing.assert_allclose(values, unrolled[0][name], rtol=1e-4, atol=1e-5, err_msg=name)
+    assert metrics["loss"].shape == (_STEPS,)
+    for name, bank in state.banks.items():
+        np.testing.assert_allclose(bank.rows, unrolled[1].banks[name].rows, atol=1e-4)
+    assert int(state.step) == _STEPS
+
+
+@pytest.mark.usefixtures("_as_on_a_gpu")
+def test_in_bfloat16_the_encoders_alone_lose_digits(unrolled):
+    metrics, state = _train("bfloat16")
+    types = {leaf.dtype.name for leaf in jax.tree.leaves(state)}
+    assert types == {"float32", "int32"}
+    np.testing.assert_allclose(metrics["loss"], unrolled[0]["loss"], rtol=2e-2)
+    assert not np.array_equal(metrics["loss"], unrolled[0]["loss"])  # It was bfloat16.
+
+
+@pytest.mark.usefixtures("_as_on_a_gpu")
+def test_the_published_settings_lower_for_cuda():
+    """ResNet-50, 256 x 128, all images of PRCC: one loop of 50 steps, convolutions in bfloat16."""
+    config = configs.load("sicl_prcc", ["--config.model.pretrained="])
+    method, data = methods.create(config), range(_PRCC_IMAGES)
+    state = method.abstract_state(data)
+    size = (_PRCC_IMAGES, *config.data.image_size)
+
+    def array(shape, dtype, sharding):
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
+    feed = object.__new__(feeds.ResidentFeed)  # Without 2 GB of images.
+    feed.resident = Batch(
+        array(size[:1], jnp.int32, devices.by_rows()),
+        array((*size, 3), jnp.uint8, devices.by_rows()),
+        array(size, jnp.uint8, devices.by_rows()),
+    )
+    per_call = steps.steps_per_call(config.steps_per_call, feed)
+    sent = array((per_call, config.batch_size), jnp.int32, devices.replicated())
+    seed = array((), jnp.uint32, devices.replicated())
+    call = steps.compile_train_call(method, state, feed)
+    program = call.trace(state, feed.resident, sent, seed).lower(lowering_platforms=("cuda",))
+    text = program.as_text()
+    convolutions = re.findall(r"stablehlo\.convolution.*-> tensor<[0-9x]+x(\w+)>", text)
+    # Forward, gradient of the weights, and of all inputs but the two encoders' images.
+    assert convolutions == ["bf16"] * (2 * 53 * 3 - 2)
+    products = re.findall(r"stablehlo\.dot_general.*-> tensor<[0-9x]+x(\w+)>", text)
+    assert products and set(products) == {"f32"}
+    donated = text.count("tf.aliasing_output")
+    assert donated == len(jax.tree.leaves(state)), "state that is copied at every call"
