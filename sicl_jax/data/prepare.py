@@ -193,10 +193,17 @@ class _Preparation:
 
         # TFDS prints what it does on standard output, and has progress bars of its own.
         tfds.disable_progress_bar()
-        with contextlib.redirect_stdout(io.StringIO()):
-            self._builder.download_and_prepare(
-                download_dir=self._builder.data_path.parent / "downloads"
-            )
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                self._builder.download_and_prepare(
+                    download_dir=self._builder.data_path.parent / "downloads"
+                )
+        except RuntimeError as error:  # What ArrayRecord's writer raises.
+            reason = " ".join(str(error).split())[:200]
+            name, folder = self._request.name, self._request.data_dir
+            raise UserError(
+                f"cannot write {name} in {folder}: {reason}; is the disk full?"
+            ) from error
 
     def _move_into_place(self, directory: pathlib.Path) -> None:
         self._target.parent.mkdir(parents=True, exist_ok=True)

@@ -84,7 +84,7 @@ class Method(Protocol):
     def begin_epoch(
         self, state: State, data: TrainingData, epoch: int
     ) -> tuple[State, dict[str, Any]]:
-        """Host work before an epoch's steps (clustering, say), and figures worth a line."""
+        """Host work before an epoch's steps (clustering, say), and numbers worth a line."""
 
     def draw_batches(self, state: State, data: TrainingData, epoch: int) -> np.ndarray:
         """(S, B) int32, the images of every step of this epoch; the same whenever asked."""

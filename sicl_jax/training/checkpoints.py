@@ -3,14 +3,16 @@
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import os
 import pathlib
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -23,6 +25,8 @@ from sicl_jax.methods.base import State
 from sicl_jax.training import integrity
 
 _LATEST_KEPT = 2
+_MOST_STEPS = 2**31 - 1
+_LARGEST = 1e300  # Of numbers that come from a file: sums of them are still finite.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Progress:
         best: The best value of the selection metric so far, or None.
         best_step: The step at which it was reached.
         sums: Sums over the epoch's steps of every logged scalar.
-        figures: What the last `begin_epoch` told.
+        figures: What the last `begin_epoch` told: numbers, and a list of `warnings`.
     """
 
     epoch: int = 0
@@ -46,6 +50,30 @@ class Progress:
     best_step: int | None = None
     sums: dict[str, float] = dataclasses.field(default_factory=dict)
     figures: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, record: Any) -> Self:
+        """Reads what a file holds, which may come from anywhere.
+
+        Raises:
+            ValueError: It is none of ours.
+        """
+        try:
+            progress = cls(**record)
+        except TypeError as error:
+            raise ValueError(f"run/metadata: {error}") from error
+        counts = (progress.epoch, progress.step_in_epoch, progress.metrics_bytes)
+        best = (progress.best, progress.best_step)
+        if not (
+            all(type(count) is int and count >= 0 for count in counts)
+            and (best == (None, None) or _is_number(best[0]) and type(best[1]) is int)
+            and isinstance(progress.sums, dict)
+            and all(map(_is_number, progress.sums.values()))
+            and isinstance(progress.figures, dict)
+            and all(_is_number(v) for name, v in progress.figures.items() if name != "warnings")
+        ):
+            raise ValueError("run/metadata: no run's progress")
+        return progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +103,7 @@ class Checkpoints:
     def __init__(self, workdir: pathlib.Path):
         # Orbax warns about single-process details that a user cannot act on.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
+        _hush_late_writes()
         self._folder = (workdir / "checkpoints").resolve()
         with self._write_errors():
             self._latest = _manager(self._folder / "latest", _LATEST_KEPT)
@@ -102,6 +131,7 @@ class Checkpoints:
 
     def _start(self, manager, step: int, state: State, progress: Progress) -> None:
         record: dict[str, Any] = dataclasses.asdict(progress)
+        record["step"] = step
         record["shapes"] = [list(leaf.shape) for leaf in jax.tree.leaves(state)]
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(record)
@@ -178,6 +208,8 @@ class Checkpoints:
         for manager, step in candidates:
             folder = pathlib.Path(manager.directory) / str(step)
             damage = integrity.find_damage(folder)
+            if step > _MOST_STEPS:
+                damage = "its name is no step of a run"
             if damage is None:
                 self._set_aside(damaged, say)
                 return np.array([self._managers.index(manager), step], np.int32)
@@ -208,8 +240,10 @@ class Checkpoints:
         folder = pathlib.Path(manager.directory) / str(step)
         try:
             record = json.loads((folder / "run" / "metadata").read_bytes())
+            if record.pop("step", step) != step:
+                raise ValueError("it holds another step than its name says")
             target = _with_shapes(abstract_state, record.pop("shapes"))
-            progress = Progress(**record)
+            progress = Progress.from_json(record)
             arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target))
             state = manager.restore(step, args=arguments).state
         except Exception as error:  # Orbax and TensorStore raise many kinds of errors.
@@ -237,6 +271,29 @@ class _Folder(atomicity.AtomicRenameTemporaryPath):
         await super().finalize()
 
 
+@functools.cache
+def _hush_late_writes() -> None:
+    """Keeps quiet about writes that fail when the checkpoint they belong to has failed already.
+
+    The first file that cannot be written ends a checkpoint, and with it the event loop that waits
+    for the others; TensorStore prints a traceback for each of those that fails later.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable) -> None:
+        trace = unraisable.exc_traceback
+        is_late = (
+            isinstance(unraisable.exc_value, RuntimeError)
+            and unraisable.object is None
+            and trace is not None
+            and trace.tb_frame.f_code.co_name == "call_soon_threadsafe"
+        )
+        if not is_late:
+            before(unraisable)
+
+    sys.unraisablehook = hook
+
+
 def _manager(folder: pathlib.Path, keep: int) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(
         max_to_keep=keep,
@@ -251,6 +308,10 @@ def _manager(folder: pathlib.Path, keep: int) -> ocp.CheckpointManager:
 def _close(manager: ocp.CheckpointManager) -> None:
     with contextlib.suppress(Exception):  # Those that matter were raised by `wait`.
         manager.close()
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) < _LARGEST
 
 
 def _with_shapes(abstract_state: State, shapes: list[list[int]]) -> State:

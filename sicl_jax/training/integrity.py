@@ -11,7 +11,7 @@ import pathlib
 
 MANIFEST = "manifest.json"
 # Orbax writes these two after the manifest: times and names, nothing of the run.
-_UNLISTED = frozenset({MANIFEST, "_CHECKPOINT_METADATA", "commit_success.txt"})
+UNLISTED = frozenset({MANIFEST, "_CHECKPOINT_METADATA", "commit_success.txt"})
 
 
 def write_manifest(folder: pathlib.Path) -> None:
@@ -37,8 +37,10 @@ def find_damage(folder: pathlib.Path) -> str | None:
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return f"{MANIFEST} is damaged"
     files = _files(folder)
-    if not files or files.keys() - wanted.keys():
-        return f"{MANIFEST} does not list {min(files, default='any file')}"
+    if not files:
+        return "it is empty"
+    if unlisted := files.keys() - wanted.keys():
+        return f"{MANIFEST} does not list {min(unlisted)}"
     for name, (size, digest) in wanted.items():
         if name not in files:
             return f"{name} is missing"
@@ -55,7 +57,7 @@ def find_damage(folder: pathlib.Path) -> str | None:
 def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """Listed files of a folder by relative path, in order."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path for path in paths if path.name not in _UNLISTED}
+    return {str(path.relative_to(folder)): path for path in paths if path.name not in UNLISTED}
 
 
 def _digest(path: pathlib.Path) -> str:

@@ -153,5 +153,8 @@ def _steps(folder: pathlib.Path) -> dict[int, pathlib.Path]:
 def _epoch(folder: pathlib.Path) -> int:
     try:
         return int(json.loads((folder / "run" / "metadata").read_text())["epoch"])
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}: damaged ({error}); choose another --checkpoint") from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{folder}: damaged (run/metadata: {reason}); choose another --checkpoint"
+        ) from error

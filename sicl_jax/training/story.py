@@ -11,7 +11,7 @@ _COLLAPSE = 0.1
 def epoch_line(line: Mapping[str, Any], epochs: int, num_images: int) -> str:
     """An epoch's figures for a person."""
     parts = [f"epoch {line['epoch']}/{epochs}: loss {line['loss']:.3f}"]
-    if "clusters" in line:
+    if {"clusters", "unclustered"} <= line.keys():
         share = line["unclustered"] / num_images
         parts.append(
             f"{line['clusters']} clusters, {line['unclustered']} unclustered ({share:.0%})"

@@ -25,6 +25,8 @@ def claim(folder: pathlib.Path, config: ml_collections.ConfigDict, fingerprint: 
     if (folder / CONFIG_FILE).exists():
         _check(folder, config, fingerprint)
         return
+    if (folder / "checkpoints").exists():  # They come after it.
+        raise _damaged(folder / CONFIG_FILE, "it is missing")
     try:
         _write(folder / DATASET_FILE, json.dumps({"fingerprint": fingerprint}) + "\n")
         _write(folder / CONFIG_FILE, configs.to_json(config))

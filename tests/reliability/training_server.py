@@ -11,6 +11,7 @@ import resource
 import sys
 import time
 
+import faults
 import orbax.checkpoint  # noqa: F401
 import tensorflow_datasets  # noqa: F401
 
@@ -25,12 +26,21 @@ def tell(line: str) -> None:
     os.write(1, f"{line}\n".encode())
 
 
-def tell_before(owner, name: str, doing: str) -> None:
-    """Has a function say what it does each time before it does it."""
+def tell_before(owner, name: str, doing: str, then=None) -> None:
+    """Has a function say what it does each time before it does it.
+
+    Args:
+        owner: Module or class of the function.
+        name: The function's.
+        doing: What it does.
+        then: Called after that is said.
+    """
     function = getattr(owner, name)
 
     def told(*args, **kwargs):
         tell(f"doing {doing}")
+        if then:
+            then()
         return function(*args, **kwargs)
 
     setattr(owner, name, told)
@@ -46,16 +56,18 @@ def slow_down(owner, name: str, seconds: float) -> None:
     setattr(owner, name, slow)
 
 
-def tell_steps(seconds: float) -> None:
+def tell_steps(seconds: float, spoilt: dict[str, str]) -> None:
     compile_train_call = steps.compile_train_call
 
     def compile_and_tell(*args):
         call = compile_train_call(*args)
 
-        def told(*sent):
+        def told(state, *sent):
             tell("doing step")
             time.sleep(seconds)
-            return call(*sent)
+            if where := spoilt.get(str(int(state.step) + 1)):
+                state = faults.with_a_nan(state, where)
+            return call(state, *sent)
 
         return told
 
@@ -63,38 +75,39 @@ def tell_steps(seconds: float) -> None:
 
 
 def run(order: dict) -> None:
-    """Carries out an order: command line, limit on the size of files, seconds to slow down."""
-    tell_steps(order.get("slow_steps", 0))
-    tell_before(loop, "open_dataset", "start")
-    tell_before(sicl.Sicl, "begin_epoch", "clustering")
-    tell_before(checkpoints.Checkpoints, "restore", "restoring")
-    tell_before(checkpoints.Checkpoints, "save", "saving")
-    tell_before(checkpoints.Checkpoints, "save_best", "saving best")
-    tell_before(integrity, "write_manifest", "manifest")
-    tell_before(logging.MetricsLog, "write", "logging")
-    tell_before(testing.Tester, "test", "testing")
+    """Carries out an order.
+
+    It may hold besides the command line's `arguments`: `slow_steps`, `slow_clustering`, seconds;
+    `file_limit`, the bytes that a file may have from the first time on that it does
+    `file_limit_while`; `spoilt`, parts of the state that get a NaN, by the step before which that
+    happens; `spoilt_gradients`, the step that has them; `clusterings`, what is found epoch by
+    epoch.
+    """
+
+    def limit_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_limit"],) * 2)
+
+    for owner, name, doing in (
+        (loop, "open_dataset", "start"),
+        (sicl.Sicl, "begin_epoch", "clustering"),
+        (checkpoints.Checkpoints, "restore", "restoring"),
+        (checkpoints.Checkpoints, "save", "saving"),
+        (checkpoints.Checkpoints, "save_best", "saving best"),
+        (integrity, "write_manifest", "manifest"),
+        (logging.MetricsLog, "write", "logging"),
+        (logging._Board, "write", "drawing curves"),
+        (testing.Tester, "test", "testing"),
+    ):
+        is_limited = order.get("file_limit_while") == doing
+        tell_before(owner, name, doing, limit_files if is_limited else None)
+    tell_steps(order.get("slow_steps", 0), order.get("spoilt", {}))
     if order.get("slow_clustering"):
         slow_down(sicl.clustering, "cluster", order["slow_clustering"])
-    if order.get("file_limit"):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_limit"],) * 2)
-    if order.get("poison_step"):
-        poison(order["poison_step"])
+    if order.get("spoilt_gradients"):
+        faults.spoil_gradients(order["spoilt_gradients"])
+    if order.get("clusterings"):
+        faults.find(order["clusterings"])
     cli.main(order["arguments"])
-
-
-def poison(step: int) -> None:
-    """Has the RGB prototype term take the logarithm of a negative number in one step."""
-    import jax.numpy as jnp
-
-    objective = sicl.Sicl._forward
-
-    def spoilt(self, state, *args):
-        loss, (features, statistics, terms) = objective(self, state, *args)
-        excess = jnp.where(state.step == step - 1, -1.0, 1.0)
-        terms["rgb_prototype"] += jnp.log(excess)
-        return loss + terms["rgb_prototype"], (features, statistics, terms)
-
-    sicl.Sicl._forward = spoilt
 
 
 def main() -> None:
