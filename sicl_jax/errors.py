@@ -10,6 +10,11 @@ class UserError(Exception):
 
     exit_code = 1
 
+    def __str__(self):
+        """The message, on one line and harmless to a terminal whatever a file's name holds."""
+        text = super().__str__().encode("utf-8", "backslashreplace").decode()
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
 
 class UsageError(UserError):
     """A wrong flag, argument or config field."""

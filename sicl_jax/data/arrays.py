@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import pathlib
+import zipfile
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +14,10 @@ from sicl_jax.data.card import summarise
 from sicl_jax.data.store import LABELS, Store, damaged, record_digest
 from sicl_jax.errors import UserError
 from tfds_builders.reid import digest, workers
+
+# What NumPy raises where a file holds no arrays; it never unpickles unless asked to.
+_NOT_ARRAYS = (OSError, ValueError, EOFError, KeyError, AttributeError, MemoryError)
+_NOT_ARRAYS += (RuntimeError, zlib.error, zipfile.BadZipFile)
 
 
 class Arrays:
@@ -47,8 +53,17 @@ class Arrays:
         path = self._path(split, "labels.npz")
         if not path.exists():
             self._make(split)
-        with np.load(path) as archive:
-            return dict(archive)
+        try:
+            with np.load(path) as archive:
+                arrays = dict(archive)
+            kinds = {key: (array.shape, array.dtype.kind) for key, array in arrays.items()}
+            shape = (self._store.examples[split],)
+            wanted = dict.fromkeys(LABELS, (shape, "i"))
+            if kinds != wanted | {"file_name": (shape, "U"), "has_mask": (shape, "b")}:
+                raise ValueError("other arrays than were written")
+        except _NOT_ARRAYS as error:
+            raise _damaged_array(path, error) from error
+        return arrays
 
     def images(self, split: str) -> np.ndarray:
         """All images of a split: (N, H, W, 3) uint8, a read-only memory map."""
@@ -62,7 +77,14 @@ class Arrays:
         path = self._pixels_path(split, kind)
         if not path.exists():
             self._make(split)
-        return np.load(path, mmap_mode="r")
+        shape = (self._store.examples[split], *self._size) + ((3,) if kind == "rgb" else ())
+        try:
+            array = np.load(path, mmap_mode="r")
+            if (array.shape, array.dtype) != (shape, np.uint8):
+                raise ValueError(f"shape {array.shape}, where {shape} was written")
+        except _NOT_ARRAYS as error:
+            raise _damaged_array(path, error) from error
+        return array
 
     def _pixels_path(self, split: str, kind: str) -> pathlib.Path:
         height, width = self._size
@@ -129,6 +151,11 @@ class Arrays:
         noted = self._store.metadata.get("split_digests", {}).get(split)
         if noted and noted != digest.split_digest(digests):
             raise damaged(self._store.directory, f"split {split} differs from what was prepared")
+
+
+def _damaged_array(path: pathlib.Path, reason: Exception) -> UserError:
+    line = " ".join(str(reason).split())[:200]
+    return UserError(f"{path} is damaged ({line}); remove it, and it is made anew")
 
 
 def _write_header(file, shape: tuple[int, ...]) -> None:

@@ -2,7 +2,7 @@
 
 import json
 
-from sicl_jax.data.store import LABELS, Store, record_digest
+from sicl_jax.data.store import LABELS, METADATA, Store, damaged, record_digest
 from tfds_builders.reid import digest
 from tfds_builders.reid.features import UNKNOWN
 
@@ -62,7 +62,12 @@ def text(store: Store) -> str:
 
 
 def _noted(store: Store) -> dict:
-    return store.metadata if "card" in store.metadata else store.metadata | summarise(store)
+    if "card" not in store.metadata:
+        return store.metadata | summarise(store)
+    for split, counts in store.metadata["card"].items():
+        if missing := {column for column in _COLUMNS if counts.get(column) is None}:
+            raise damaged(store.directory / METADATA, f"{split} without {min(missing)}")
+    return store.metadata
 
 
 def _cell(count: int, published: int | None) -> str:

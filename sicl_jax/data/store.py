@@ -4,16 +4,28 @@ import json
 import pathlib
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from array_record.python import array_record_module
 
 from sicl_jax.errors import UserError
 from tfds_builders.reid import digest
 
-_INFO = "dataset_info.json"
+_INFO, _FEATURES = "dataset_info.json", "features.json"
 METADATA = "metadata.json"
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _BATCH = 256
+
+_CLASSES = frozenset(
+    f"tensorflow_datasets.core.features.{name}"
+    for name in (
+        "features_dict.FeaturesDict",
+        "image_feature.Image",
+        "scalar.Scalar",
+        "tensor_feature.Tensor",
+        "text_feature.Text",
+    )
+)
 
 LABELS = ("identity", "camera", "clothes", "tracklet")
 
@@ -64,24 +76,35 @@ class Store:
 
         self.directory = directory
         try:
+            for file in (_INFO, _FEATURES):
+                _check_classes(json.loads((directory / file).read_bytes()))
             self._builder = tfds.builder_from_directory(directory)
             info = self._builder.info
-            self.metadata = _read_json(directory / METADATA)
+            file_format = info.file_format.file_suffix
+            shards = {
+                name: list(
+                    zip(map(pathlib.Path, split.filepaths), split.shard_lengths, strict=True)
+                )
+                for name, split in info.splits.items()
+            }
+            _check_features(info.features)
         except Exception as error:  # TFDS raises what its parsers raise.
             raise damaged(directory / _INFO, error) from error
+        self.metadata = _read_metadata(directory / METADATA)
         self.name = info.name
         self.config_name = info.config_name or None
-        if info.file_format.file_suffix != "array_record":
+        if file_format != "array_record":
             raise UserError(
-                f"{directory} holds {info.file_format.file_suffix} files; build it with "
+                f"{directory} holds {file_format} files; build it with "
                 "`--file_format=array_record` or run `sicl-jax prepare`"
             )
         self._decoders = {key: tfds.decode.SkipDecoding() for key in ("image", "mask")}
         self._sources = {}
-        self.examples = {name: split.num_examples for name, split in info.splits.items()}
-        for split in info.splits.values():
-            for file, count in zip(split.filepaths, split.shard_lengths, strict=True):
-                _check_shard(pathlib.Path(file), count)
+        self.examples = {name: sum(n for _, n in files) for name, files in shards.items()}
+        for path, count in (shard for files in shards.values() for shard in files):
+            if path.parent.resolve() != directory.resolve():
+                raise damaged(directory / _INFO, f"{path} lies elsewhere")
+            _check_shard(path, count)
 
     def records(self, split: str) -> Iterator[list[dict]]:
         """The examples of a split in stored order, some hundreds at a time.
@@ -101,7 +124,7 @@ class Store:
             if split not in self._sources:
                 self._sources[split] = self._builder.as_data_source(split, decoders=self._decoders)
             return [_tidy(record) for record in self._sources[split].__getitems__(rows)]
-        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        except Exception as error:  # TFDS raises what its parsers raise.
             raise damaged(self.directory, error) from error
 
 
@@ -140,8 +163,67 @@ def _check_shard(path: pathlib.Path, examples: int) -> None:
         raise damaged(path, f"it holds {found} of {examples} examples")
 
 
-def _read_json(path: pathlib.Path) -> dict:
-    return json.loads(path.read_text()) if path.exists() else {}
+def _check_classes(value: Any) -> None:
+    """Refuses descriptions of features that name other classes than ours.
+
+    TFDS imports whatever module such a name is in, and so runs its code; it takes names from
+    texts within texts too.
+
+    Raises:
+        ValueError: There is such a name, or such a text.
+    """
+    if isinstance(value, list):
+        for item in value:
+            _check_classes(item)
+    if not isinstance(value, dict):
+        return
+    for key, item in value.items():
+        name = key.replace("_", "").lower()
+        is_class = name in ("pythonclassname", "type") and isinstance(item, str)
+        if name == "jsonfeature" or (is_class and item not in _CLASSES):
+            raise ValueError(f"a feature of another kind: {str(item)[:80]}")
+        _check_classes(item)
+
+
+def _check_features(features: Any) -> None:
+    from tfds_builders.reid.features import reid_features
+
+    if features.get_tensor_info() != reid_features().get_tensor_info():
+        raise ValueError("its features are not those of re-identification")
+
+
+def _read_metadata(path: pathlib.Path) -> dict:
+    """What the builder noted down; empty where it did not."""
+    if not path.exists():
+        return {}
+    try:
+        metadata = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(path, error) from error
+    if not isinstance(metadata, dict) or not _is_metadata(**metadata):
+        raise damaged(path, "it holds other things than were noted down")
+    return metadata
+
+
+def _is_metadata(
+    *, fingerprint="", split_digests=None, card=None, published=None, left_out=0, **_
+) -> bool:
+    """Whether these may be what a builder notes down; the fingerprint names a folder."""
+    tables = [table for table in (card, published) if table is not None]
+    return (
+        isinstance(fingerprint, str)
+        and (re.fullmatch("[0-9a-f]{32}", fingerprint) is not None or not (fingerprint or card))
+        and isinstance(split_digests or {}, dict)
+        and isinstance(left_out, int)
+        and all(isinstance(table, dict) for table in tables)
+        and all(isinstance(counts, dict) for table in tables for counts in table.values())
+        and all(
+            isinstance(count, int | None)
+            for table in tables
+            for counts in table.values()
+            for count in counts.values()
+        )
+    )
 
 
 def _folders(path: pathlib.Path) -> list[pathlib.Path]:
