@@ -11,6 +11,7 @@ from typing import Any
 
 import ml_collections
 
+from sicl_jax import ranges
 from sicl_jax.errors import UsageError
 
 # Fields that change how a run is carried out but not what it computes: a workdir may be resumed
@@ -37,11 +38,18 @@ def load(path: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
 
     Raises:
         UsageError: The file is missing or is no config; an override is malformed, names a field
-            that does not exist, or has a value of another type.
+            that does not exist, or has a value of another type or out of its range.
     """
     config = _run_file(_find(path))
     for override in overrides:
         _apply(config, override)
+    fields = dict(flatten(config))
+    try:
+        found = ranges.misfit(fields)
+    except TypeError as error:
+        raise UsageError(f"--config {path}: a field of another type: {error}") from error
+    if found:
+        raise UsageError(f"--config.{found[0]}={fields[found[0]]}: has to be {found[1]}")
     return config.lock()
 
 

@@ -48,7 +48,7 @@ class RunLog:
 
     def test_curve(self, protocol: str, figure: str) -> Points:
         """(epoch, value) of a figure of the tests."""
-        return _points(self.tests, lambda line: line.get(protocol, {}).get(figure))
+        return _points(self.tests, lambda line: _figures(line, protocol).get(figure))
 
     def protocols(self) -> list[str]:
         """Names of the protocols tested, in their order."""
@@ -75,6 +75,7 @@ def read(folder: pathlib.Path) -> RunLog:
 
 
 _KINDS = ("start", "epoch", "test")
+_NUMBERS = {"epoch": ("epoch", "step"), "test": ("epoch", "step", "seconds")}
 
 
 def _lines(file: pathlib.Path) -> list[dict[str, Any]]:
@@ -88,13 +89,30 @@ def _lines(file: pathlib.Path) -> list[dict[str, Any]]:
     for number, line in enumerate(texts[:-1], start=1):  # Behind the last newline: half a line.
         try:
             lines.append(json.loads(line))
-            lines[-1]["kind"]  # noqa: B018 - or it is no line of a log.
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{file}: line {number} is damaged; restore the file") from error
+            is_line = _is_line(**lines[-1])
+        except (ValueError, TypeError, RecursionError):
+            is_line = False
+        if not is_line:
+            raise UserError(f"{file}: line {number} is damaged; restore the file")
     return lines
+
+
+def _is_line(*, kind: Any, **values: Any) -> bool:
+    """Whether these may be a line's values."""
+    numbers = _NUMBERS.get(kind, ()) if isinstance(kind, str) else ("kind",)
+    return all(_is_number(values.get(name)) for name in numbers)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) < 1e300
+
+
+def _figures(line: dict[str, Any], protocol: str) -> dict[str, Any]:
+    figures = line.get(protocol)
+    return figures if isinstance(figures, dict) else {}
 
 
 def _points(lines, value) -> Points:
     """By epoch; where an epoch was run again after a restart, its last line counts."""
     found = {line["epoch"]: value(line) for line in lines}
-    return [(epoch, found[epoch]) for epoch in sorted(found) if found[epoch] is not None]
+    return [(epoch, found[epoch]) for epoch in sorted(found) if _is_number(found[epoch])]

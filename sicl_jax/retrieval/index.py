@@ -15,7 +15,7 @@ import json
 import math
 import pathlib
 from collections.abc import Collection, Iterator, Sequence
-from typing import Self
+from typing import Any, Self
 
 import faiss
 import numpy as np
@@ -29,6 +29,10 @@ FLAT_LIMIT = 200_000
 """Images up to which the search is exact; a query then reads 1.6 GB at 2048 dimensions."""
 
 _INDEX, _FORMAT = "index.json", 1
+_MOST_DIMENSIONS = 1_000_000
+# What JSON's, NumPy's and faiss' readers raise of files that are not ours.
+_NO_INDEX = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, MemoryError)
+_NO_INDEX += (RecursionError, OverflowError)
 _TRAINING_ROWS_PER_LIST = 64
 _SHARE_OF_LISTS_PROBED = 1 / 16
 
@@ -53,6 +57,14 @@ class Entry:
         path = path.resolve()
         stat = path.stat()
         return cls(str(path), stat.st_size, stat.st_mtime_ns)
+
+    @classmethod
+    def of_row(cls, row: Any) -> Self:
+        """The entry that a file of entries holds, which may come from anywhere."""
+        path, size, changed = row
+        if not isinstance(path, str) or type(size) is not int or type(changed) is not int:
+            raise ValueError("an entry that is none")
+        return cls(path, size, changed)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -187,17 +199,33 @@ class GalleryIndex:
             about = json.loads(_text(folder))
             if about["format"] != _FORMAT:
                 raise ValueError(f"format {about['format']}, this program reads {_FORMAT}")
+            if not _is_about(**about):
+                raise ValueError("it describes no index")
             index = cls(about["model"], View(**about["view"]), about["dimensions"])
             rows = json.loads((folder / pathlib.PurePath(about["entries"]).name).read_text())
-            index.entries = [Entry(*row) for row in rows]
+            index.entries = [Entry.of_row(row) for row in rows]
             vectors = folder / pathlib.PurePath(about["vectors"]).name
-            index._vectors = faiss.read_index(str(vectors))
+            index._vectors = _read_vectors(vectors)
             if index._vectors.ntotal != len(rows) or index._vectors.d != about["dimensions"]:
                 raise ValueError("its files do not belong together")
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        except _NO_INDEX as error:
             reason = " ".join(str(error).split())[:120]
             raise UserError(f"--index {folder}: damaged ({reason}); make it anew") from error
         return index
+
+
+def _is_about(*, number, dimensions, model, view, **_) -> bool:
+    """Whether these may be what `index.json` says, apart from the names of its files."""
+    return (
+        type(number) is int
+        and type(dimensions) is int
+        and 0 < dimensions <= _MOST_DIMENSIONS
+        and isinstance(model["workdir"], str)
+        and isinstance(model["model"], str)
+        and (model["step"] is None or type(model["step"]) is int)
+        and isinstance(view["stream"], str)
+        and isinstance(view["flip"], bool)
+    )
 
 
 def is_index(folder: pathlib.Path) -> bool:
@@ -224,6 +252,12 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
             yield
     except OSError as error:
         raise UserError(f"--index {folder}: cannot be written ({error.strerror})") from error
+
+
+def _read_vectors(file: pathlib.Path) -> faiss.Index:
+    """Reads what `save` wrote; sets no more memory aside at a time than the file is large."""
+    faiss.set_deserialization_vector_byte_limit(file.stat().st_size)
+    return faiss.read_index(str(file))
 
 
 def _text(folder: pathlib.Path) -> str:

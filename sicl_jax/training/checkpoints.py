@@ -3,14 +3,11 @@
 import asyncio
 import contextlib
 import dataclasses
-import functools
 import json
-import logging
 import os
 import pathlib
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
@@ -23,6 +20,7 @@ from sicl_jax import processes
 from sicl_jax.errors import UserError
 from sicl_jax.methods.base import State
 from sicl_jax.training import integrity
+from sicl_jax.training.quiet import hush
 
 _LATEST_KEPT = 2
 _MOST_STEPS = 2**31 - 1
@@ -101,9 +99,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: pathlib.Path):
-        # Orbax warns about single-process details that a user cannot act on.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
-        _hush_late_writes()
+        hush()
         self._folder = (workdir / "checkpoints").resolve()
         with self._write_errors():
             self._latest = _manager(self._folder / "latest", _LATEST_KEPT)
@@ -269,29 +265,6 @@ class _Folder(atomicity.AtomicRenameTemporaryPath):
         if is_checkpoint:
             await asyncio.to_thread(integrity.write_manifest, pathlib.Path(self.get()))
         await super().finalize()
-
-
-@functools.cache
-def _hush_late_writes() -> None:
-    """Keeps quiet about writes that fail when the checkpoint they belong to has failed already.
-
-    The first file that cannot be written ends a checkpoint, and with it the event loop that waits
-    for the others; TensorStore prints a traceback for each of those that fails later.
-    """
-    before = sys.unraisablehook
-
-    def hook(unraisable) -> None:
-        trace = unraisable.exc_traceback
-        is_late = (
-            isinstance(unraisable.exc_value, RuntimeError)
-            and unraisable.object is None
-            and trace is not None
-            and trace.tb_frame.f_code.co_name == "call_soon_threadsafe"
-        )
-        if not is_late:
-            before(unraisable)
-
-    sys.unraisablehook = hook
 
 
 def _manager(folder: pathlib.Path, keep: int) -> ocp.CheckpointManager:

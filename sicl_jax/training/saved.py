@@ -7,7 +7,6 @@ fraction of the bytes, and must leave the workdir as it is.
 import dataclasses
 import functools
 import json
-import logging
 import operator
 import pathlib
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ import orbax.checkpoint as ocp
 from sicl_jax import devices
 from sicl_jax.errors import UsageError, UserError
 from sicl_jax.training import integrity
+from sicl_jax.training.quiet import hush
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,8 +126,7 @@ def _load(workdir: pathlib.Path, which: str, choose: Callable[[Any], Any]) -> tu
 
 
 def _read(folder: pathlib.Path, choose: Callable[[Any], Any]) -> Any:
-    # Orbax warns about details of how it was called that a user cannot act on.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    hush()
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         target = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(

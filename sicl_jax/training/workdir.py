@@ -7,6 +7,7 @@ from typing import Any
 import ml_collections
 
 from sicl_jax import config as configs
+from sicl_jax import ranges
 from sicl_jax.configs import base
 from sicl_jax.data.files import atomic_file
 from sicl_jax.errors import UserError
@@ -66,19 +67,24 @@ def read_config(folder: pathlib.Path) -> ml_collections.ConfigDict:
     fields = _read(file)
     if not isinstance(fields, dict):
         raise _damaged(file, "it holds no fields")
-    config = configs.from_json(json.dumps(fields))
-    found = dict(configs.flatten(config))
+    try:
+        config = configs.from_json(json.dumps(fields))
+        found = dict(configs.flatten(config))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise _damaged(file, str(error)[:200]) from error
     for name, value in configs.flatten(base.get_config()):
         if name not in found:
             raise _damaged(file, f"{name} is missing")
         if not _fits(found[name], value):
             raise _damaged(file, f"{name} is {str(found[name])[:50]!r}")
+    if misfit := ranges.misfit(found):
+        raise _damaged(file, f"{misfit[0]} has to be {misfit[1]}")
     return config
 
 
 def _fits(value: Any, like: Any) -> bool:
     """Whether a config's value may stand where the base config has `like`."""
-    if like is None or value is None:
+    if like is None:
         return True
     if isinstance(like, tuple):
         return isinstance(value, tuple) and all(_fits(item, like[0]) for item in value)

@@ -89,6 +89,38 @@ def test_a_file_that_is_no_config_is_refused_in_one_line(tmp_path, content, mess
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("batch_size=0", "from 1 to 1e+06"),
+        ("epochs=-1", "from 1 to 1e+06"),
+        ("num_instances=0", "from 1"),
+        ("steps_per_epoch=0", "from 1"),
+        ("embed_batch_size=0", "from 1"),
+        ("seed=-1", "from 0"),
+        ("steps_per_call=-1", "from 0"),
+        ("evaluate.every=0", "from 1"),
+        ("augment.pad=-1", "from 0"),
+        ("augment.erase_area=(1.0,)", "2, above 0, at most 1"),
+        ("memory.momentum=2.0", "from 0 to 1"),
+        ("memory.temperature=0.0", "above 0"),
+        ("learning_rate=-1.0", "above 0"),
+        ("learning_rate=1e999", "above 0, at most 1e+30"),
+        ("model.block=huge", "one of basic, bottleneck"),
+        ("model.dtype=float64", "one of auto, float32, bfloat16"),
+        ("model.width=0", "from 1 to 4096"),
+        ("model.stage_sizes=()", "1 to 8, from 1 to 100"),
+        ("data.image_size=(256, 128, 3)", "2, from 1 to 4096"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused_in_one_line(override, words):
+    with pytest.raises(UsageError) as caught:
+        configs.load("sicl_prcc", [f"--config.{override}"])
+    name = override.partition("=")[0]
+    assert str(caught.value).startswith(f"--config.{name}=")
+    assert f": has to be {words}" in str(caught.value)
+
+
 def test_a_missing_file_is_named():
     with pytest.raises(UsageError, match="nowhere.py: no such file"):
         configs.load("nowhere.py")

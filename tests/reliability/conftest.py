@@ -6,7 +6,9 @@ import pathlib
 import pytest
 from trainings import Trainer
 
+from sicl_jax import methods
 from sicl_jax.data.prepare import Request, prepare
+from sicl_jax.training import loop, workdir
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +40,14 @@ def reference(trainer, tmp_path_factory) -> pathlib.Path:
     ended = trainer.train(workdir)
     assert ended.code == 0, ended.errors
     return workdir
+
+
+@pytest.fixture(scope="session")
+def method(reference):
+    return methods.create(workdir.read_config(reference))
+
+
+@pytest.fixture(scope="session")
+def abstract_state(reference, method):
+    config = workdir.read_config(reference)
+    return method.abstract_state(loop.training_data(loop.open_dataset(config), method))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations import Call, changed_bytes, changed_json
 
 from sicl_jax.data import card
 from sicl_jax.data.dataset import load_dataset
@@ -21,9 +22,9 @@ BELOW = "synthetic_people/tiny/1.0.0"
 
 
 @pytest.fixture
-def copied(tiny_data, tmp_path) -> pathlib.Path:
+def copied(people, tmp_path) -> pathlib.Path:
     """The folder of a small data set, to be damaged."""
-    shutil.copytree(tiny_data / BELOW, tmp_path / BELOW, ignore=shutil.ignore_patterns("arrays"))
+    shutil.copytree(people / BELOW, tmp_path / BELOW, ignore=shutil.ignore_patterns("arrays"))
     return tmp_path / BELOW
 
 
@@ -102,13 +103,6 @@ def test_the_module_would_have_been_imported(copied, hostile_module):
         tfds.builder_from_directory(copied)
 
 
-class Call:
-    """A pickle of it calls a function when it is read."""
-
-    def __reduce__(self):
-        return sys.exit, ("unpickled",)
-
-
 def test_pickles_in_place_of_arrays_are_not_opened(copied):
     load(copied)
     for file in (copied / "arrays").rglob("*.np*"):
@@ -161,26 +155,6 @@ def test_features_of_another_data_set(copied):
 
 # ---- anything ------------------------------------------------------------------------------
 
-_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
-    max_leaves=5,
-)
-
-
-@st.composite
-def changed(draw, value):
-    """A JSON value with one part of it replaced or left out."""
-    if not value or not isinstance(value, dict | list) or draw(st.integers(0, 4)) == 0:
-        return draw(_JSON)
-    key = draw(st.sampled_from(list(value) if isinstance(value, dict) else range(len(value))))
-    copy = value.copy()
-    if draw(st.integers(0, 3)) == 0:
-        del copy[key]
-    else:
-        copy[key] = draw(changed(copy[key]))
-    return copy
-
 
 def _read_all(directory: pathlib.Path) -> None:
     """Loads or refuses in one line."""
@@ -195,9 +169,9 @@ def _read_all(directory: pathlib.Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def fuzzed(tiny_data, tmp_path_factory) -> pathlib.Path:
+def fuzzed(people, tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("fuzzed") / BELOW
-    shutil.copytree(tiny_data / BELOW, folder, ignore=shutil.ignore_patterns("arrays"))
+    shutil.copytree(people / BELOW, folder, ignore=shutil.ignore_patterns("arrays"))
     return folder
 
 
@@ -207,7 +181,7 @@ def test_any_metadata(fuzzed, data):
     name = data.draw(st.sampled_from(["dataset_info.json", "features.json", "metadata.json"]))
     file = fuzzed / name
     whole = file.read_bytes()
-    file.write_text(json.dumps(data.draw(changed(json.loads(whole)))))
+    file.write_text(json.dumps(data.draw(changed_json(json.loads(whole)))))
     try:
         _read_all(fuzzed)
     finally:
@@ -223,10 +197,7 @@ def test_any_bytes(fuzzed, data):
     files += [fuzzed / name for name in ("dataset_info.json", "features.json", "metadata.json")]
     file = data.draw(st.sampled_from(files))
     whole = file.read_bytes()
-    place = data.draw(st.integers(0, len(whole)))
-    more = data.draw(st.binary(max_size=20))
-    rest = whole[place + len(more) :] if data.draw(st.booleans()) else b""
-    file.write_bytes(whole[:place] + more + rest)
+    file.write_bytes(data.draw(changed_bytes(whole)))
     has_arrays = data.draw(st.booleans())
     if not has_arrays and "arrays" not in file.parts:
         shutil.rmtree(fuzzed / "arrays")
