@@ -24,6 +24,11 @@ def mesh() -> jax.sharding.Mesh:
     return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
 
 
+def on_cpu() -> bool:
+    """Whether the mesh's devices are CPUs."""
+    return mesh().devices.flat[0].platform == "cpu"
+
+
 def by_rows() -> NamedSharding:
     """Sharding of an array whose first axis is split over the devices."""
     return NamedSharding(mesh(), PartitionSpec(AXIS))
@@ -41,7 +46,7 @@ def replicated() -> NamedSharding:
 
 def padded_rows(num_rows: int) -> int:
     """`num_rows` rounded up, so that every device holds equally many."""
-    return -(-num_rows // jax.device_count()) * jax.device_count()
+    return -(-num_rows // mesh().size) * mesh().size
 
 
 def put_parts(
@@ -107,5 +112,5 @@ def memory_bytes() -> int:
 def compute_dtype(name: str):
     """The encoders' computation type: `'float32'`, `'bfloat16'`, or `'auto'` by the device."""
     if name == "auto":
-        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+        name = "float32" if on_cpu() else "bfloat16"
     return {"float32": jax.numpy.float32, "bfloat16": jax.numpy.bfloat16}[name]

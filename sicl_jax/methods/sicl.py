@@ -28,8 +28,10 @@ from sicl_jax.models.resnet import ResNetConfig
 from sicl_jax.models.two_stream import TwoStreamModel
 
 # The padded number of clusters is one of these shares of the number of images, so that a run of
-# any length compiles two training programs at most.
+# any length compiles two training programs at most; rounded up to whole tiles of a GPU's matrix
+# products, which otherwise begin by padding all prototypes.
 _CLUSTER_PADDING = (1 / 2, 1)
+_CLUSTER_TILE = 128
 
 
 @jax.tree_util.register_dataclass
@@ -322,12 +324,8 @@ class Sicl:
         (loss, (features, statistics, terms)), gradients = jax.value_and_grad(
             objective, has_aux=True
         )(params)
-        updates, optimizer = self._optimizer.update(gradients, state.optimizer, params)
-        rate = self.learning_rate(state.epoch)
-        params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
-        # Only a step whose gradients are finite moves the banks. And as they wait for the
-        # gradients, XLA need not copy the prototypes, which the losses read (docs/performance.md).
-        finite = _all_finite(gradients)
+        # A loss that is not finite leaves the banks as they are, to be looked at.
+        finite = jnp.isfinite(loss)
         banks = {
             name: memory.update(
                 bank,
@@ -338,6 +336,9 @@ class Sicl:
             )
             for name, bank in state.banks.items()
         }
+        updates, optimizer = self._optimizer.update(gradients, state.optimizer, params)
+        rate = self.learning_rate(state.epoch)
+        params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
         state = SiclState(
             weights=Weights(params, state.weights.frozen, statistics),
             optimizer=optimizer,
@@ -407,12 +408,6 @@ def _split(model: TwoStreamModel) -> Weights:
     return Weights(*parts)
 
 
-def _all_finite(tree) -> jax.Array:
-    return functools.reduce(
-        jnp.logical_and, [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
-    )
-
-
 def _zeros(function, *arguments):
     """What `function` returns, were it all zeros: nothing to compile, as Adam's first moments."""
     shapes = jax.eval_shape(function, *arguments)
@@ -436,8 +431,8 @@ def _neighbors_of(clusters: memory.Clusters, indexes: jax.Array) -> losses.Neigh
 
 
 def _padded_clusters(num_clusters: int, num_images: int) -> int:
-    sizes = (int(np.ceil(num_images * share)) for share in _CLUSTER_PADDING)
-    return next(size for size in sizes if size >= num_clusters)
+    tiles = (int(np.ceil(num_images * share / _CLUSTER_TILE)) for share in _CLUSTER_PADDING)
+    return next(n * _CLUSTER_TILE for n in tiles if n * _CLUSTER_TILE >= num_clusters)
 
 
 def _pad_labels(labels: np.ndarray, no_cluster: int) -> np.ndarray:

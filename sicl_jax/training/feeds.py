@@ -56,7 +56,7 @@ def choose(data: TrainingData, uses_masks: bool, budget_gb: float) -> Feed:
     budget = budget_gb * 1e9 or _SHARE_OF_MEMORY * devices.memory_bytes()
     arrays = (data.images, data.masks) if uses_masks else (data.images,)
     row = sum(array[:1].nbytes for array in arrays)
-    fits = row * devices.padded_rows(len(data)) / jax.device_count() <= budget
+    fits = row * devices.padded_rows(len(data)) / devices.mesh().size <= budget
     return (ResidentFeed if fits else HostFeed)(data, uses_masks)
 
 

@@ -44,7 +44,7 @@ def compile_train_call(
 
 def repeat(step, state, steps):
     """`lax.scan`; on CPUs without the loop, where XLA's convolutions are 20 times slower."""
-    if jax.default_backend() != "cpu":
+    if not devices.on_cpu():
         return jax.lax.scan(step, state, steps)
     metrics = []
     for number in range(len(jax.tree.leaves(steps)[0])):
@@ -56,7 +56,7 @@ def repeat(step, state, steps):
 
 def steps_per_call(wanted: int, feed: Feed) -> int:
     """`config.steps_per_call`, or by default 1 on CPUs and the feed's own on accelerators."""
-    return wanted or (1 if jax.default_backend() == "cpu" else feed.steps_per_call)
+    return wanted or (1 if devices.on_cpu() else feed.steps_per_call)
 
 
 def check_batch_size(batch_size: int) -> None:
@@ -65,7 +65,7 @@ def check_batch_size(batch_size: int) -> None:
     Raises:
         UsageError: The number of devices does not divide it.
     """
-    count = jax.device_count()
+    count = devices.mesh().size
     if batch_size % count:
         raise UsageError(
             f"--config.batch_size={batch_size} cannot be split evenly over {count} devices; "

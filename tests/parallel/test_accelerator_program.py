@@ -20,7 +20,7 @@ _PRCC_IMAGES = 17_896
 @pytest.fixture
 def _as_on_a_gpu(monkeypatch):
     """Has our code choose what it chooses on a GPU."""
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(devices, "on_cpu", lambda: False)
 
 
 def _train(dtype: str):

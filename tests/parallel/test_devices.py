@@ -57,13 +57,13 @@ def _layers(arrays, prefix):
 @pytest.mark.parametrize("feed", [feeds.ResidentFeed, feeds.HostFeed])
 def test_eight_devices_train_as_one(one_device, eight_devices, feed):
     one, eight = one_device[feed], _of(eight_devices, feed)
-    np.testing.assert_allclose(eight["losses"], one["losses"], rtol=1e-4)
+    np.testing.assert_allclose(eight["losses"], one["losses"], rtol=1e-5)
     for prefix in ("params", "statistics"):
         expected, got = _layers(one, prefix), _layers(eight, prefix)
         assert expected.keys() == got.keys()
         for layer, values in expected.items():
             error = np.linalg.norm(got[layer] - values) / np.linalg.norm(values)
-            assert error < 1e-4, (layer, error)
+            assert error < 2e-5, (layer, error)
     for bank in ("rgb", "silhouette", "fusion"):
         rows = eight[f"bank {bank} rows"][: tiny_training.IMAGES]
         np.testing.assert_allclose(rows, one[f"bank {bank} rows"], atol=1e-4)  # Unit rows.
@@ -77,7 +77,7 @@ def test_training_changes_the_weights(one_device):
     before = _layers({f"params {name}": leaf for name, leaf in named}, "params")
     for layer, values in _layers(one_device[feeds.ResidentFeed], "params").items():
         moved = np.linalg.norm(values - before[layer]) / np.linalg.norm(values)
-        assert moved > 1e-3, (layer, moved)
+        assert moved > 4e-4, (layer, moved)
 
 
 def test_feeds_agree_to_the_last_bit(one_device):
