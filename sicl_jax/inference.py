@@ -81,7 +81,6 @@ class Model:
             "model": self.fingerprint,
         }
 
-    @functools.lru_cache  # noqa: B019 (a model lives as long as its process)
     def embedder(
         self, stream: str = "rgb", flip: bool = False, batch_size: int | None = None
     ) -> Embedder:

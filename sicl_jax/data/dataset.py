@@ -1,7 +1,6 @@
 """A prepared data set as arrays: the way in for training, evaluation and reports."""
 
 import dataclasses
-import functools
 import pathlib
 
 import numpy as np
@@ -57,8 +56,8 @@ class ReidDataset:
         self.fingerprint = arrays.fingerprint
         self.split_names = tuple(store.examples)
         self._arrays = arrays
+        self._splits: dict[str, Split] = {}
 
-    @functools.lru_cache  # noqa: B019 (a data set lives as long as the run)
     def split(self, name: str) -> Split:
         """Gives a split, decoding and resizing its images on first use ever.
 
@@ -70,6 +69,11 @@ class ReidDataset:
             raise UserError(
                 f"data set {self.name} has no split {name!r}; it has {', '.join(self.split_names)}"
             )
+        if name not in self._splits:
+            self._splits[name] = self._read(name)
+        return self._splits[name]
+
+    def _read(self, name: str) -> Split:
         labels = self._arrays.labels(name)
         return Split(
             images=self._arrays.images(name),
