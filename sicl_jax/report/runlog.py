@@ -75,7 +75,9 @@ def read(folder: pathlib.Path) -> RunLog:
 
 
 _KINDS = ("start", "epoch", "test")
-_NUMBERS = {"epoch": ("epoch", "step"), "test": ("epoch", "step", "seconds")}
+_REQUIRED = {"epoch": ("epoch", "step"), "test": ("epoch", "step", "seconds")}
+_NUMBERS = ("images", "devices", "seconds", "seconds_training", "seconds_clustering")
+_WORDS = ("device", "sicl_jax", "jax", "config", "dataset", "git_commit")
 
 
 def _lines(file: pathlib.Path) -> list[dict[str, Any]]:
@@ -98,13 +100,20 @@ def _lines(file: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _is_line(*, kind: Any, **values: Any) -> bool:
-    """Whether these may be a line's values."""
-    numbers = _NUMBERS.get(kind, ()) if isinstance(kind, str) else ("kind",)
-    return all(_is_number(values.get(name)) for name in numbers)
+    """Whether these may be a line's values, as far as a report uses them."""
+    if not isinstance(kind, str):
+        return False
+    protocols = [value for value in values.values() if isinstance(value, dict)]
+    return (
+        all(_is_number(values.get(name)) for name in _REQUIRED.get(kind, ()))
+        and all(_is_number(values.get(name, 0)) for name in _NUMBERS)
+        and all(isinstance(values.get(name, ""), str) for name in _WORDS)
+        and all(_is_number(each.get(name)) for each in protocols for name in ("mAP", "rank1"))
+    )
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and abs(value) < 1e300
+    return isinstance(value, int | float) and abs(value) < 1e12
 
 
 def _figures(line: dict[str, Any], protocol: str) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def test_every_degenerate_clustering(trainer, tmp_path):
     """The later ones with neighbours on, of which there are none or fewer than asked for."""
     run = tmp_path / "run"
     found = ["pairs", "one", "none", "all but one", "one", "none"]
-    ended = trainer.train(run, clusterings=found, settings={"epochs": "6"})
+    ended = trainer.train(run, clusterings=found, settings={"epochs": "6", "evaluate.every": "6"})
     assert [line["neighbors"] for line in epochs(run)] == [0, 0, 1, 2, 3, 4]
     assert_told(ended, run, [], [giant(96), COLLAPSE], [NOBODY], [giant(95)], [giant(96)], [NOBODY])
 

@@ -175,7 +175,7 @@ def fuzzed(people, tmp_path_factory) -> pathlib.Path:
     return folder
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_any_metadata(fuzzed, data):
     name = data.draw(st.sampled_from(["dataset_info.json", "features.json", "metadata.json"]))
@@ -188,7 +188,7 @@ def test_any_metadata(fuzzed, data):
         file.write_bytes(whole)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_any_bytes(fuzzed, data):
     """Of any file: other ones in one place, or from one place on, or none."""

@@ -14,7 +14,8 @@ from mutations import Call, changed_bytes, changed_json
 
 import sicl_jax
 from sicl_jax.errors import UserError
-from sicl_jax.report import runlog
+from sicl_jax.report import run_report, runlog
+from sicl_jax.report.curves import curves_section
 from sicl_jax.retrieval.folder import View
 from sicl_jax.retrieval.index import Entry, GalleryIndex
 from sicl_jax.training import integrity, provenance, saved
@@ -58,7 +59,7 @@ def changed(file: pathlib.Path, content: bytes, check) -> None:
         file.write_bytes(whole)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(data=st.data())
 def test_any_metadata_of_a_checkpoint(stranger, abstract_state, method, data):
     folder = checkpoint(stranger, "latest", 16)
@@ -122,9 +123,9 @@ def test_any_log(stranger, data):
         try:
             provenance.changes(stranger, {"jax": "1"})
             log = runlog.read(stranger)
-            assert log.epochs_done >= 0
-            assert all(len(point) == 2 for point in log.curve("loss"))
-            assert all(log.test_curve(name, "mAP") for name in log.protocols())
+            assert log.epochs_done <= 1e12
+            assert curves_section(log)
+            assert run_report._summary(log)
         except UserError as error:
             assert str(error).isprintable()
 
@@ -156,7 +157,7 @@ def search(folder: pathlib.Path) -> None:
         assert str(error).isprintable()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_any_description_of_an_index(index, data):
     file = index / data.draw(st.sampled_from(["index.json", "entries-1.json"]))
@@ -164,7 +165,7 @@ def test_any_description_of_an_index(index, data):
     changed(file, json.dumps(content).encode(), lambda: search(index))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_any_bytes_of_an_index(index, data):
     file = index / data.draw(st.sampled_from(["index.json", "entries-1.json", "vectors-1.faiss"]))
