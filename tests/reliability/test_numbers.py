@@ -63,7 +63,7 @@ def test_weights_that_are_not_finite_are_noticed_at_the_next_step(trainer, tmp_p
     assert steps(run, "latest") == [2]
 
 
-def test_gradients_that_are_not_finite_move_no_bank_and_are_not_saved(trainer, tmp_path):
+def test_gradients_that_are_not_finite_spoil_no_bank_and_are_not_saved(trainer, tmp_path):
     """A finite loss with a slope that is not, when a checkpoint was due."""
     run = tmp_path / "run"
     step, names, folder = stopped(trainer.train(run, spoilt_gradients=2))

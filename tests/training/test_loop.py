@@ -22,7 +22,9 @@ def _lines(folder, kind):
 
 def test_a_run_trains_tests_logs_and_keeps_checkpoints(tiny_config, tmp_path):
     said = []
-    results = loop.train(tiny_config(), tmp_path, quiet=True, say=said.append)
+    trace = tmp_path / "trace"
+    results = loop.train(tiny_config(), tmp_path, quiet=True, profile=trace, say=said.append)
+    assert list(trace.rglob("*.xplane.pb"))
     assert "cloth_changing/single_shot" in results
     epochs = _lines(tmp_path, "epoch")
     assert [line["epoch"] for line in epochs] == [1, 2]
