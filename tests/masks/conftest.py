@@ -4,10 +4,10 @@ import ast
 
 import numpy as np
 import pytest
-from drawn import draw
 
 from sicl_jax.masks.params import load_parser
 from sicl_jax.models.torch_files import save_state_dict
+from sicl_jax.verify.schp import draw
 
 
 @pytest.fixture(scope="session")
