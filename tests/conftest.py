@@ -9,9 +9,24 @@ import pytest
 
 _TESTS = pathlib.Path(__file__).parent
 # Tests compile the same few programs again and again, in processes of their own too.
-_COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+if "PYTEST_XDIST_WORKER" not in os.environ:  # Workers are given their parent's folder.
+    _COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+
+
+def pytest_collection_modifyitems(items):
+    """Skips what needs a GPU where there is none."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked and _platform() == "cpu":
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="needs a GPU; JAX sees none"))
+
+
+def _platform() -> str:
+    import jax
+
+    return jax.default_backend()
 
 
 @pytest.fixture(scope="session")

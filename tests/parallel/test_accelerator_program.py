@@ -10,7 +10,7 @@ import tiny_training
 
 from sicl_jax import config as configs
 from sicl_jax import devices, methods
-from sicl_jax.methods.base import Batch
+from sicl_jax.methods.base import Batch, TrainingData
 from sicl_jax.training import feeds, steps
 
 _STEPS = 2
@@ -89,3 +89,24 @@ def test_the_published_settings_lower_for_cuda():
     assert products and set(products) == {"f32"}
     donated = text.count("tf.aliasing_output")
     assert donated == len(jax.tree.leaves(state)), "state that is copied at every call"
+
+
+@pytest.mark.gpu
+def test_the_published_settings_train():
+    """Two calls of 50 steps: the losses are finite, and the state is not copied."""
+    config = configs.load("sicl_prcc", ["--config.model.pretrained="])
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (256, *config.data.image_size, 3), np.uint8)
+    masks = rng.integers(0, 2, images.shape[:3], np.uint8) * np.uint8(255)
+    data = TrainingData(images, masks, np.arange(len(images), dtype=np.int32) % 3)
+    method, state = tiny_training.start(config, data)
+    feed = feeds.ResidentFeed(data, method.uses_masks)
+    call = steps.compile_train_call(method, state, feed)
+    seed, losses = devices.put_replicated(np.uint32(0)), []
+    for sent in feed.calls(method.draw_batches(state, data, 0)[:100], 50):
+        before = state
+        state, metrics = call(state, feed.resident, sent, seed)
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
+        losses.append(np.asarray(metrics["loss"]))
+    assert np.isfinite(losses).all() and np.shape(losses) == (2, 50)
+    assert int(state.step) == 100
