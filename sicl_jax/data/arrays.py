@@ -2,22 +2,15 @@
 
 import concurrent.futures
 import pathlib
-import zipfile
-import zlib
 from collections.abc import Callable
 
 import numpy as np
-from numpy.lib import format as npy
 
-from sicl_jax.data import files, pixels
+from sicl_jax.data import files, pixels, sealed
 from sicl_jax.data.card import summarise
 from sicl_jax.data.store import LABELS, Store, damaged, record_digest
 from sicl_jax.errors import UserError
 from tfds_builders.reid import digest, workers
-
-# What NumPy raises where a file holds no arrays; it never unpickles unless asked to.
-_NOT_ARRAYS = (OSError, ValueError, EOFError, KeyError, AttributeError, MemoryError)
-_NOT_ARRAYS += (RuntimeError, zlib.error, zipfile.BadZipFile)
 
 
 class Arrays:
@@ -61,7 +54,7 @@ class Arrays:
             wanted = dict.fromkeys(LABELS, (shape, "i"))
             if kinds != wanted | {"file_name": (shape, "U"), "has_mask": (shape, "b")}:
                 raise ValueError("other arrays than were written")
-        except _NOT_ARRAYS as error:
+        except Exception as error:  # NumPy and zipfile raise many kinds of errors.
             raise _damaged_array(path, error) from error
         return arrays
 
@@ -79,12 +72,9 @@ class Arrays:
             self._make(split)
         shape = (self._store.examples[split], *self._size) + ((3,) if kind == "rgb" else ())
         try:
-            array = np.load(path, mmap_mode="r")
-            if (array.shape, array.dtype) != (shape, np.uint8):
-                raise ValueError(f"shape {array.shape}, where {shape} was written")
-        except _NOT_ARRAYS as error:
+            return sealed.read(path, shape)
+        except (OSError, ValueError) as error:
             raise _damaged_array(path, error) from error
-        return array
 
     def _pixels_path(self, split: str, kind: str) -> pathlib.Path:
         height, width = self._size
@@ -113,8 +103,8 @@ class Arrays:
             files.atomic_file(self._pixels_path(split, self._mode)) as masks,
             concurrent.futures.ThreadPoolExecutor(workers.usable_cores()) as pool,
         ):
-            _write_header(images, (count, *self._size, 3))
-            _write_header(masks, (count, *self._size))
+            sealed.write_header(images, (count, *self._size, 3))
+            sealed.write_header(masks, (count, *self._size))
             for records in self._store.records(split):
                 images.write(b"".join(pool.map(self._image_bytes, records)))
                 masks.write(b"".join(pool.map(self._mask_bytes, records)))
@@ -122,6 +112,8 @@ class Arrays:
                     values.extend(record[key] for record in records)
                 digests.extend(pool.map(record_digest, records))
             self._check(split, digests)
+            sealed.seal(images)
+            sealed.seal(masks)
             if not all(columns["has_mask"]):
                 masks.discard()
         arrays = {key: np.asarray(columns[key], np.int32) for key in LABELS}
@@ -156,8 +148,3 @@ class Arrays:
 def _damaged_array(path: pathlib.Path, reason: Exception) -> UserError:
     line = " ".join(str(reason).split())[:200]
     return UserError(f"{path} is damaged ({line}); remove it, and it is made anew")
-
-
-def _write_header(file, shape: tuple[int, ...]) -> None:
-    header = {"descr": npy.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False}
-    npy.write_array_header_1_0(file, header | {"shape": shape})

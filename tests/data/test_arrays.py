@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -97,6 +99,22 @@ def test_cache_dir(ltcc, tmp_path):
         "query_rgb_8x8.npy",
         "query_silhouette_8x8.npy",
     ]
+
+
+@pytest.mark.parametrize("name", ["query_labels.npz", "query_rgb_8x8.npy"])
+def test_a_changed_byte(ltcc, tmp_path, name):
+    def open_split():
+        return load_dataset("ltcc", ltcc[1], image_size=(8, 8), cache_dir=tmp_path).split("query")
+
+    images = np.array(open_split().images)
+    (path,) = tmp_path.rglob(name)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"{name} is damaged .*; remove it, and it is made anew"):
+        open_split()
+    path.unlink()
+    np.testing.assert_array_equal(open_split().images, images)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -223,12 +241,14 @@ def test_atomic_file_leaves_nothing_behind(tmp_path):
 
 
 def test_temporary_files_of_dead_processes_are_removed(tmp_path):
-    child = os.fork()
-    if child == 0:
-        context = files.atomic_file(tmp_path / "a.npy")
-        context.__enter__().write(b"half")
-        os._exit(0)  # As if killed.
-    os.waitpid(child, 0)
+    killed = """
+import os, pathlib, sys
+from sicl_jax.data import files
+with files.atomic_file(pathlib.Path(sys.argv[1])) as file:
+    file.write(b"half")
+    os._exit(0)
+"""
+    subprocess.run([sys.executable, "-c", killed, tmp_path / "a.npy"], check=True)
     assert len(list(tmp_path.iterdir())) == 1
     with files.atomic_file(tmp_path / "a.npy") as file:
         file.write(b"whole")
