@@ -12,7 +12,7 @@ from typing import Any
 import ml_collections
 
 from sicl_jax import ranges
-from sicl_jax.errors import UsageError
+from sicl_jax.errors import UsageError, one_line
 
 # Fields that change how a run is carried out but not what it computes: a workdir may be resumed
 # with other values of these.
@@ -69,22 +69,25 @@ def _find(path: str) -> pathlib.Path:
 def _run_file(file: pathlib.Path) -> ml_collections.ConfigDict:
     try:
         code = compile(file.read_bytes(), str(file), "exec")
-        namespace: dict[str, Any] = {"__name__": file.stem, "__file__": str(file)}
-        exec(code, namespace)  # noqa: S102 - a config is a Python program of the user's own.
-        config = namespace["get_config"]()
     except (SyntaxError, ValueError) as error:
-        raise UsageError(f"--config {file}: not a Python file: {_one_line(error)}") from error
-    except KeyError as error:
-        raise UsageError(f"--config {file}: it has no get_config(); add one") from error
+        raise UsageError(f"--config {file}: not a Python file: {_named(error)}") from error
+    namespace: dict[str, Any] = {"__name__": file.stem, "__file__": str(file)}
+    try:
+        exec(code, namespace)  # noqa: S102 - a config is a Python program of the user's own.
+        if "get_config" not in namespace:
+            raise UsageError(f"--config {file}: it has no get_config(); add one")
+        config = namespace["get_config"]()
+    except UsageError:
+        raise
     except Exception as error:
-        raise UsageError(f"--config {file}: get_config() failed: {_one_line(error)}") from error
+        raise UsageError(f"--config {file}: it failed: {_named(error)}") from error
     if not isinstance(config, ml_collections.ConfigDict):
         raise UsageError(f"--config {file}: get_config() must return an ml_collections.ConfigDict")
     return config
 
 
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {one_line(error)}"
 
 
 def _apply(config: ml_collections.ConfigDict, override: str) -> None:

@@ -16,6 +16,11 @@ class UserError(Exception):
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def one_line(reason: object) -> str:
+    """What somebody else's error says, short and on one line; its type where it says nothing."""
+    return " ".join(str(reason).split())[:200] or type(reason).__name__
+
+
 class UsageError(UserError):
     """A wrong flag, argument or config field."""
 

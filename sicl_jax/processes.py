@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from sicl_jax.errors import UsageError, UserError
+from sicl_jax.errors import UsageError, UserError, one_line
 
 # How long a process that ends waits for the others to end as well.
 _SECONDS_TO_END = 60
@@ -55,10 +55,9 @@ def join(
             coordinator, num_processes, process_id, shutdown_timeout_seconds=_SECONDS_TO_END
         )
     except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"--coordinator {coordinator or '(found by JAX)'}: the processes did not find each "
-            f"other ({reason}); check the address and that all were started"
+            f"other ({one_line(error)}); check the address and that all were started"
         ) from error
 
 

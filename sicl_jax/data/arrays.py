@@ -9,7 +9,7 @@ import numpy as np
 from sicl_jax.data import files, pixels, sealed
 from sicl_jax.data.card import summarise
 from sicl_jax.data.store import LABELS, Store, damaged, record_digest
-from sicl_jax.errors import UserError
+from sicl_jax.errors import UserError, one_line
 from tfds_builders.reid import digest, workers
 
 
@@ -146,5 +146,4 @@ class Arrays:
 
 
 def _damaged_array(path: pathlib.Path, reason: Exception) -> UserError:
-    line = " ".join(str(reason).split())[:200]
-    return UserError(f"{path} is damaged ({line}); remove it, and it is made anew")
+    return UserError(f"{path} is damaged ({one_line(reason)}); remove it, and it is made anew")

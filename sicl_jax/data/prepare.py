@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from sicl_jax.data import builders, card, contact_sheet
 from sicl_jax.data.files import atomic_file
 from sicl_jax.data.store import METADATA, Store
-from sicl_jax.errors import UsageError, UserError
+from sicl_jax.errors import UsageError, UserError, one_line
 from tfds_builders.reid import listing, plan, problems
 
 PROBLEMS = "problems.csv"
@@ -199,10 +199,9 @@ class _Preparation:
                     download_dir=self._builder.data_path.parent / "downloads"
                 )
         except RuntimeError as error:  # What ArrayRecord's writer raises.
-            reason = " ".join(str(error).split())[:200]
             name, folder = self._request.name, self._request.data_dir
             raise UserError(
-                f"cannot write {name} in {folder}: {reason}; is the disk full?"
+                f"cannot write {name} in {folder}: {one_line(error)}; is the disk full?"
             ) from error
 
     def _move_into_place(self, directory: pathlib.Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from array_record.python import array_record_module
 
-from sicl_jax.errors import UserError
+from sicl_jax.errors import UserError, one_line
 from tfds_builders.reid import digest
 
 _INFO, _FEATURES = "dataset_info.json", "features.json"
@@ -140,8 +140,7 @@ def record_digest(record: dict) -> bytes:
 
 def damaged(path: pathlib.Path, reason: object) -> UserError:
     """The error for a data set that is not what was prepared."""
-    line = " ".join(str(reason).split())[:200]
-    return UserError(f"{path} is damaged ({line}); prepare it again with --overwrite")
+    return UserError(f"{path} is damaged ({one_line(reason)}); prepare it again with --overwrite")
 
 
 def _tidy(record: dict) -> dict:

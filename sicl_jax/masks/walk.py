@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, UInt8
 from PIL import Image, ImageOps
 
 from sicl_jax import devices
-from sicl_jax.errors import UserError
+from sicl_jax.errors import UserError, one_line
 from sicl_jax.masks import extractor
 from sicl_jax.masks.palette import mask_png
 
@@ -201,8 +201,7 @@ def _load(task: Task, input_size: int) -> _Loaded:
             # As displayed: people stand upright, and data sets are prepared that way too.
             pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))[..., ::-1]
     except Exception as error:  # Decoders raise OSError, SyntaxError, struct.error and others.
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise _UnreadableError(f"{task.image} ({reason})") from error
+        raise _UnreadableError(f"{task.image} ({one_line(error)})") from error
     height, width = pixels.shape[:2]
     return _Loaded(task, extractor.network_input(pixels, input_size), height, width)
 

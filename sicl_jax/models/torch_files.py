@@ -21,7 +21,7 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
-from sicl_jax.errors import UserError
+from sicl_jax.errors import UserError, one_line
 from sicl_jax.models import torch_pickle
 from sicl_jax.models.torch_writer import save_state_dict
 
@@ -85,13 +85,13 @@ def load_state_dict(
         arrays = _read(path)
     except torch_pickle.RefusedError as error:
         raise UserError(
-            f"{path}: holds {_one_line(error)}, which is neither a tensor nor a plain container; "
+            f"{path}: holds {one_line(error)}, which is neither a tensor nor a plain container; "
             "save the model's state_dict() alone and load that file"
         ) from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except _MALFORMED as error:
-        raise UserError(f"{path}: {_one_line(error)}; {_DAMAGED}") from error
+        raise UserError(f"{path}: {one_line(error)}; {_DAMAGED}") from error
     return _stripped(path, arrays, strip_prefix)
 
 
@@ -247,10 +247,3 @@ def _stripped(path: Path, arrays: dict[str, np.ndarray], prefix: str) -> dict[st
     if len(stripped) < len(arrays):
         raise UserError(f"{path}: holds names both with and without {prefix!r}; rename one of them")
     return stripped
-
-
-def _one_line(error: BaseException) -> str:
-    """Hostile names end up in messages: keep those short and printable."""
-    text = " ".join(str(error).split())
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from sicl_jax.data.files import atomic_file
-from sicl_jax.errors import UserError
+from sicl_jax.errors import UserError, one_line
 from sicl_jax.retrieval.folder import View
 
 FLAT_LIMIT = 200_000
@@ -209,8 +209,9 @@ class GalleryIndex:
             if index._vectors.ntotal != len(rows) or index._vectors.d != about["dimensions"]:
                 raise ValueError("its files do not belong together")
         except _NO_INDEX as error:
-            reason = " ".join(str(error).split())[:120]
-            raise UserError(f"--index {folder}: damaged ({reason}); make it anew") from error
+            raise UserError(
+                f"--index {folder}: damaged ({one_line(error)}); make it anew"
+            ) from error
         return index
 
 

@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.path import atomicity
 
 from sicl_jax import processes
-from sicl_jax.errors import UserError
+from sicl_jax.errors import UserError, one_line
 from sicl_jax.methods.base import State
 from sicl_jax.training import integrity
 from sicl_jax.training.quiet import hush
@@ -170,7 +170,7 @@ class Checkpoints:
             yield
         except Exception as error:  # Orbax and TensorStore raise many kinds of errors.
             raise UserError(
-                f"{self._folder}: cannot write a checkpoint ({_one_line(error)}); make room there "
+                f"{self._folder}: cannot write a checkpoint ({_reason(error)}); make room there "
                 "and run the same command to go on from the last whole one"
             ) from error
 
@@ -236,7 +236,7 @@ class Checkpoints:
         folder = pathlib.Path(manager.directory) / str(step)
         try:
             record = json.loads((folder / "run" / "metadata").read_bytes())
-            if record.pop("step", step) != step:
+            if record.pop("step") != step:
                 raise ValueError("it holds another step than its name says")
             target = _with_shapes(abstract_state, record.pop("shapes"))
             progress = Progress.from_json(record)
@@ -244,7 +244,7 @@ class Checkpoints:
             state = manager.restore(step, args=arguments).state
         except Exception as error:  # Orbax and TensorStore raise many kinds of errors.
             raise UserError(
-                f"{folder}: of another model or version ({_one_line(error)}); choose another "
+                f"{folder}: of another model or version ({_reason(error)}); choose another "
                 "--workdir"
             ) from error
         has_best = processes.on_first(lambda: self._has_best(progress), like=np.array(False))
@@ -301,10 +301,10 @@ def _with_shapes(abstract_state: State, shapes: list[list[int]]) -> State:
     return jax.tree.unflatten(structure, own)
 
 
-def _one_line(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     """The system's own words for a failed write, which orbax has at the end of long ones."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if code := re.search(r"os_error_code='(\d+)'", str(error)):
         return os.strerror(int(code[1]))
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return one_line(error)

@@ -17,7 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from sicl_jax import devices
-from sicl_jax.errors import UsageError, UserError
+from sicl_jax.errors import UsageError, UserError, one_line
 from sicl_jax.training import integrity
 from sicl_jax.training.quiet import hush
 
@@ -119,9 +119,9 @@ def _load(workdir: pathlib.Path, which: str, choose: Callable[[Any], Any]) -> tu
     except Exception as error:  # Orbax and TensorStore raise many kinds of errors.
         if not saved.folder.exists():  # A run that goes on has replaced it by a newer one.
             return _load(workdir, which, choose)
-        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{saved.folder}: damaged, or of another model ({reason}); choose another --checkpoint"
+            f"{saved.folder}: damaged, or of another model ({one_line(error)}); "
+            "choose another --checkpoint"
         ) from error
 
 
@@ -153,7 +153,6 @@ def _epoch(folder: pathlib.Path) -> int:
     try:
         return int(json.loads((folder / "run" / "metadata").read_text())["epoch"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{folder}: damaged (run/metadata: {reason}); choose another --checkpoint"
+            f"{folder}: damaged (run/metadata: {one_line(error)}); choose another --checkpoint"
         ) from error

@@ -10,7 +10,7 @@ from sicl_jax import config as configs
 from sicl_jax import ranges
 from sicl_jax.configs import base
 from sicl_jax.data.files import atomic_file
-from sicl_jax.errors import UserError
+from sicl_jax.errors import UserError, one_line
 
 CONFIG_FILE = "config.json"
 DATASET_FILE = "dataset.json"
@@ -71,7 +71,7 @@ def read_config(folder: pathlib.Path) -> ml_collections.ConfigDict:
         config = configs.from_json(json.dumps(fields))
         found = dict(configs.flatten(config))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise _damaged(file, str(error)[:200]) from error
+        raise _damaged(file, one_line(error)) from error
     for name, value in configs.flatten(base.get_config()):
         if name not in found:
             raise _damaged(file, f"{name} is missing")
@@ -95,7 +95,7 @@ def _read(file: pathlib.Path) -> Any:
     try:
         return json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(file, " ".join(str(error).split())[:200]) from error
+        raise _damaged(file, one_line(error)) from error
 
 
 def _damaged(file: pathlib.Path, reason: str) -> UserError:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import jax
 
-from sicl_jax.errors import UserError
+from sicl_jax.errors import UserError, one_line
 from sicl_jax.verify.checks import Check, Golden
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -44,9 +44,9 @@ def verify_file(path: pathlib.Path) -> list[Check]:
         with jax.default_matmul_precision("highest"):
             return list(checker.check(Golden(path)))
     except (ValueError, TypeError, IndexError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{path}: cannot be recomputed; are its arrays of the golden format? ({reason})"
+            f"{path}: cannot be recomputed; are its arrays of the golden format? "
+            f"({one_line(error)})"
         ) from error
 
 

@@ -79,6 +79,8 @@ def test_a_wrong_override_is_refused_in_one_line(override, message):
         ("x = 1", r"no get_config\(\)"),
         ("def get_config(): return {}", "must return an ml_collections.ConfigDict"),
         ("def get_config(): raise RuntimeError('a\\nb')", "failed: RuntimeError: a b"),
+        ("def get_config(): return {}['a']", "failed: KeyError: 'a'"),
+        ("def get_config(): raise ValueError('width')", "failed: ValueError: width"),
     ],
 )
 def test_a_file_that_is_no_config_is_refused_in_one_line(tmp_path, content, message):
