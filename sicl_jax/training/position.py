@@ -62,7 +62,9 @@ class Position:
             self.state, self.step, self.progress = method.init(data, seed), 0, Progress()
             return
         self.state, self.step, self.progress = found.state, found.step, found.progress
-        self._say(f"resumed in epoch {self.progress.epoch + 1}, after step {self.step}")
+        epoch, within = self.progress.epoch, self.progress.step_in_epoch
+        where = f"in epoch {epoch + 1}, after" if within else f"after epoch {epoch},"
+        self._say(f"resumed {where} step {self.step}")
         if self.progress.best_step is None or found.has_best:
             return
         if self.progress.best_step == self.step:  # Killed when this one was to be written.

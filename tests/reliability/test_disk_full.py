@@ -56,7 +56,7 @@ def test_each_kind_of_file_in_turn(trainer, reference, tmp_path):
     last = assert_checkpoints_whole(run)[-1]
     ended = trainer.train(run)
     assert ended.code == 0, ended.errors
-    assert re.search(rf"resumed in epoch [23], after step {last}$", ended.output, re.MULTILINE)
+    assert re.search(rf"resumed .* step {last}$", ended.output, re.MULTILINE)
     assert_same_runs(run, reference)
 
 
@@ -87,7 +87,7 @@ def test_training_on_a_small_disk(trainer, reference, small_disk):
     small_disk(8000)
     ended = trainer.train(run)
     assert ended.code == 0, ended.errors
-    assert "resumed in epoch" in ended.output
+    assert "resumed " in ended.output
     assert_same_runs(run, reference)
 
 

@@ -46,8 +46,11 @@ def test_a_finished_run_is_not_trained_again(tiny_config, tmp_path):
     config = tiny_config("evaluate.before=False")
     first = loop.train(config, tmp_path, quiet=True, say=lambda line: None)
     size = (tmp_path / "metrics.jsonl").stat().st_size
-    again = loop.train(config, tmp_path, quiet=True, say=lambda line: None)
+    said = []
+    again = loop.train(config, tmp_path, quiet=True, say=said.append)
     assert (tmp_path / "metrics.jsonl").stat().st_size == size
+    steps = config.epochs * config.steps_per_epoch
+    assert f"resumed after epoch {config.epochs}, step {steps}" in said
     name = "cloth_changing/all"
     assert again[name].mAP == first[name].mAP
 
