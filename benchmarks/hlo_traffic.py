@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 _LINE = re.compile(r"(?:ROOT )?%(?P<name>[\w.\-]+) = (?P<shape>\(.*?\)|\S+) (?P<op>[\w\-]+)\(")
+_GEMM = re.compile(r'"__(?:cublas|triton_\w*gemm)')
 _NO_KERNEL = frozenset(
     ["parameter", "tuple", "get-tuple-element", "bitcast", "constant", "after-all", "opt-barrier"]
 )
@@ -36,7 +37,7 @@ class Instruction:
         """What runs it: cuDNN, a matrix product, a collective, or a fused loop."""
         if "__cudnn$" in self.text:
             return "convolution"
-        if "gemm" in self.text.partition("metadata=")[0] or self.op == "dot":
+        if self.op == "dot" or _GEMM.search(self.text):
             return "matrix product"
         if self.op.startswith(_COLLECTIVES):
             return "collective"
@@ -79,7 +80,7 @@ def _traffic(instruction: Instruction, body: Computation, program) -> int:
     if called and called[1] in program:
         return _fusion_traffic(program[called[1]])
     written = instruction.shape
-    if "__cudnn$" in instruction.text:  # Its workspace aside.
+    if instruction.op == "custom-call":  # A library's, which writes into its workspace too.
         written = written.strip("()").partition("}")[0]
     read = (body[name].shape for name in instruction.operands if name in body)
     return _size(written) + sum(map(_size, read))

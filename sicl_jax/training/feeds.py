@@ -6,7 +6,7 @@ next calls on the host and has them on the devices when they are wanted.
 """
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import grain
 import jax
@@ -69,6 +69,19 @@ class ResidentFeed:
         indexes = devices.put_rows(np.arange(len(data), dtype=np.int32))
         masks = devices.put_rows(data.masks) if uses_masks else None
         self.resident = Batch(indexes, devices.put_rows(data.images), masks)
+
+    @classmethod
+    def abstract(cls, num_images: int, image_size: tuple[int, int], uses_masks: bool) -> Self:
+        """A feed whose images have shapes and shardings alone: enough to compile a call for it."""
+        rows = devices.padded_rows(num_images)
+
+        def described(dtype, *shape: int) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=devices.by_rows())
+
+        feed = cls.__new__(cls)
+        masks = described(np.uint8, *image_size) if uses_masks else None
+        feed.resident = Batch(described(np.int32), described(np.uint8, *image_size, 3), masks)
+        return feed
 
     def calls(self, batches: np.ndarray, size: int) -> Iterator[jax.Array]:
         """Indexes (S, B) of each call, on all devices (`Feed.calls`)."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from sicl_jax import devices
 from sicl_jax.errors import UsageError
 from sicl_jax.methods.base import Method, State
-from sicl_jax.training.feeds import Feed
+from sicl_jax.training.feeds import Feed, ResidentFeed
 
 Metrics = dict[str, jax.Array]
 
@@ -40,6 +40,27 @@ def compile_train_call(
         return repeat(step, state, steps)
 
     return jax.jit(call, donate_argnums=0, out_shardings=(shardings, devices.replicated()))
+
+
+def lower_train_call(method: Method, config, num_images: int, platform: str):
+    """The training call on described arrays, lowered for a platform that need not be there.
+
+    Args:
+        method: What is trained.
+        config: The run's config.
+        num_images: Training images, all of them resident.
+        platform: `'cpu'` or `'cuda'`.
+
+    Returns:
+        The `jax.stages.Lowered` call of `steps_per_call` steps.
+    """
+    state = method.abstract_state(range(num_images))
+    feed = ResidentFeed.abstract(num_images, tuple(config.data.image_size), method.uses_masks)
+    size = (steps_per_call(config.steps_per_call, feed), config.batch_size)
+    batches = jax.ShapeDtypeStruct(size, jnp.int32, sharding=devices.replicated())
+    seed = jax.ShapeDtypeStruct((), jnp.uint32, sharding=devices.replicated())
+    call = compile_train_call(method, state, feed)
+    return call.trace(state, feed.resident, batches, seed).lower(lowering_platforms=(platform,))
 
 
 def repeat(step, state, steps):

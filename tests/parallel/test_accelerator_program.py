@@ -3,14 +3,13 @@
 import re
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_training
 
 from sicl_jax import config as configs
 from sicl_jax import devices, methods
-from sicl_jax.methods.base import Batch, TrainingData
+from sicl_jax.methods.base import TrainingData
 from sicl_jax.training import feeds, steps
 
 _STEPS = 2
@@ -63,24 +62,8 @@ def test_in_bfloat16_the_encoders_alone_lose_digits(unrolled):
 def test_the_published_settings_lower_for_cuda():
     """ResNet-50, 256 x 128, all images of PRCC: one loop of 50 steps, convolutions in bfloat16."""
     config = configs.load("sicl_prcc", ["--config.model.pretrained="])
-    method, data = methods.create(config), range(_PRCC_IMAGES)
-    state = method.abstract_state(data)
-    size = (_PRCC_IMAGES, *config.data.image_size)
-
-    def array(shape, dtype, sharding):
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
-
-    feed = object.__new__(feeds.ResidentFeed)  # Without 2 GB of images.
-    feed.resident = Batch(
-        array(size[:1], jnp.int32, devices.by_rows()),
-        array((*size, 3), jnp.uint8, devices.by_rows()),
-        array(size, jnp.uint8, devices.by_rows()),
-    )
-    per_call = steps.steps_per_call(config.steps_per_call, feed)
-    sent = array((per_call, config.batch_size), jnp.int32, devices.replicated())
-    seed = array((), jnp.uint32, devices.replicated())
-    call = steps.compile_train_call(method, state, feed)
-    program = call.trace(state, feed.resident, sent, seed).lower(lowering_platforms=("cuda",))
+    method = methods.create(config)
+    program = steps.lower_train_call(method, config, _PRCC_IMAGES, "cuda")
     text = program.as_text()
     convolutions = re.findall(r"stablehlo\.convolution.*-> tensor<[0-9x]+x(\w+)>", text)
     # Forward, gradient of the weights, and of all inputs but the two encoders' images.
@@ -88,7 +71,8 @@ def test_the_published_settings_lower_for_cuda():
     products = re.findall(r"stablehlo\.dot_general.*-> tensor<[0-9x]+x(\w+)>", text)
     assert products and set(products) == {"f32"}
     donated = text.count("tf.aliasing_output")
-    assert donated == len(jax.tree.leaves(state)), "state that is copied at every call"
+    leaves = jax.tree.leaves(method.abstract_state(range(_PRCC_IMAGES)))
+    assert donated == len(leaves), "state that is copied at every call"
 
 
 @pytest.mark.gpu
