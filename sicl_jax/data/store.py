@@ -199,21 +199,22 @@ def _read_metadata(path: pathlib.Path) -> dict:
         metadata = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(path, error) from error
-    if not isinstance(metadata, dict) or not _is_metadata(**metadata):
+    if not _is_metadata(metadata):
         raise damaged(path, "it holds other things than were noted down")
     return metadata
 
 
-def _is_metadata(
-    *, fingerprint="", split_digests=None, card=None, published=None, left_out=0, **_
-) -> bool:
-    """Whether these may be what a builder notes down; the fingerprint names a folder."""
-    tables = [table for table in (card, published) if table is not None]
+def _is_metadata(metadata: Any) -> bool:
+    """Whether this may be what a builder notes down; the fingerprint names a folder."""
+    if not isinstance(metadata, dict):
+        return False
+    fingerprint = metadata.get("fingerprint", "")
+    tables = [metadata[name] for name in ("card", "published") if name in metadata]
     return (
         isinstance(fingerprint, str)
-        and (re.fullmatch("[0-9a-f]{32}", fingerprint) is not None or not (fingerprint or card))
-        and isinstance(split_digests or {}, dict)
-        and isinstance(left_out, int)
+        and bool(re.fullmatch("[0-9a-f]{32}", fingerprint) or not (fingerprint or tables))
+        and isinstance(metadata.get("split_digests", {}), dict)
+        and isinstance(metadata.get("left_out", 0), int)
         and all(isinstance(table, dict) for table in tables)
         and all(isinstance(counts, dict) for table in tables for counts in table.values())
         and all(

@@ -48,7 +48,7 @@ class RunLog:
 
     def test_curve(self, protocol: str, figure: str) -> Points:
         """(epoch, value) of a figure of the tests."""
-        return _points(self.tests, lambda line: _figures(line, protocol).get(figure))
+        return _points(self.tests, lambda line: line.get(protocol, {}).get(figure))
 
     def protocols(self) -> list[str]:
         """Names of the protocols tested, in their order."""
@@ -104,6 +104,8 @@ def _is_line(*, kind: Any, **values: Any) -> bool:
     if not isinstance(kind, str):
         return False
     protocols = [value for value in values.values() if isinstance(value, dict)]
+    if kind == "test" and len(protocols) < len(values.keys() - _REQUIRED[kind]):
+        return False
     return (
         all(_is_number(values.get(name)) for name in _REQUIRED.get(kind, ()))
         and all(_is_number(values.get(name, 0)) for name in _NUMBERS)
@@ -114,11 +116,6 @@ def _is_line(*, kind: Any, **values: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and abs(value) < 1e12
-
-
-def _figures(line: dict[str, Any], protocol: str) -> dict[str, Any]:
-    figures = line.get(protocol)
-    return figures if isinstance(figures, dict) else {}
 
 
 def _points(lines, value) -> Points:

@@ -70,7 +70,7 @@ def changes(folder: pathlib.Path, facts: Mapping[str, Any]) -> list[str]:
             entry = json.loads(line)
             if entry["kind"] in ("start", "resume"):
                 before = entry
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(
                 f"{folder / METRICS_FILE}: line {number} is damaged; restore the file, or choose "
                 "another --workdir"

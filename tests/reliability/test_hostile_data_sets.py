@@ -153,6 +153,12 @@ def test_features_of_another_data_set(copied):
     refused(copied, "features are not those of re-identification")
 
 
+@pytest.mark.parametrize("name", ["fingerprint", "split_digests", "card", "published", "left_out"])
+def test_nothing_where_the_builder_noted_something(copied, name):
+    set_in(copied / "metadata.json", name, to=None)
+    refused(copied, "metadata.json is damaged")
+
+
 # ---- anything ------------------------------------------------------------------------------
 
 

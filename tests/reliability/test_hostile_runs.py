@@ -132,6 +132,21 @@ def test_any_log(stranger, data):
     changed(file, content, read)
 
 
+@pytest.mark.parametrize("figures", [None, [], 0.5, {}, {"mAP": None, "rank1": 0.5}])
+def test_figures_of_a_test_that_are_none(stranger, figures):
+    file = stranger / "metrics.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    number = next(n for n, line in enumerate(lines, 1) if line["kind"] == "test")
+    lines[number - 1]["cloth_changing/single_shot"] = figures
+    content = "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+    def read():
+        with pytest.raises(UserError, match=f"metrics.jsonl: line {number} is damaged"):
+            runlog.read(stranger)
+
+    changed(file, content, read)
+
+
 # ---- an index ------------------------------------------------------------------------------
 
 
