@@ -113,4 +113,4 @@ def compute_dtype(name: str):
     """The encoders' computation type: `'float32'`, `'bfloat16'`, or `'auto'` by the device."""
     if name == "auto":
         name = "float32" if on_cpu() else "bfloat16"
-    return {"float32": jax.numpy.float32, "bfloat16": jax.numpy.bfloat16}[name]
+    return {"float32": None, "bfloat16": jax.numpy.bfloat16}[name]

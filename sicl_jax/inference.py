@@ -26,8 +26,8 @@ from sicl_jax.data.pictures import Picture
 from sicl_jax.errors import UsageError, UserError
 from sicl_jax.methods.base import Method, WeightsOnly
 from sicl_jax.methods.embedder import Embedder
-from sicl_jax.models.torch_files import load_state_dict
 from sicl_jax.training import saved, workdir
+from sicl_jax.weights.torch_files import load_state_dict
 
 _BLOCK = re.compile(r"(?:base\.|layer)(\d+)\.(\d+)\.conv1\.weight")
 

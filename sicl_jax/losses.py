@@ -1,113 +1,84 @@
-"""SiCL's loss terms, one function each (`algorithm.md` section 6; arXiv 2305.13600, section 3).
-
-Everything here is float32. B is the batch, C the (padded) number of clusters, K the number of
-neighbour clusters, D the feature size.
-"""
-
-import dataclasses
+"""Losses that several methods share; B is the batch, C the classes, D the feature size."""
 
 import jax
 import jax.numpy as jnp
 
-from sicl_jax.models.two_stream import l2_normalize
-
-_EPSILON = 1e-6
+_SMALLEST_SQUARE = 1e-12
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Neighbors:
-    """The neighbour clusters of each sample of a batch.
+def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
+    """Mean cross-entropy with label smoothing.
 
-    Attributes:
-        labels: (B, K) int32.
-        similarity: (B, K) float32, w before clipping to [0, 1].
-        count: () int32, columns that count; the K of the formula.
-    """
-
-    labels: jax.Array
-    similarity: jax.Array
-    count: jax.Array
-
-
-def cluster_probabilities(
-    features: jax.Array, prototypes: jax.Array, counts: jax.Array, temperature: float
-) -> jax.Array:
-    """p_c(x) = exp(s_c) / (1e-6 + sum_c' exp(s_c')), s_c = x . prototype_c / temperature.
-
-    Unit features keep |s| at most 1 / temperature, so for temperatures of 0.0125 and up the
-    exponentials fit float32 as they are.
+    Targets are (1 - smoothing) onehot + smoothing / C, C counting all classes.
 
     Args:
-        features: (B, D) unit rows.
-        prototypes: (C, D), the means of the clusters' rows.
-        counts: (C,) members per cluster; clusters without members are padding and get 0.
-        temperature: tau.
+        logits: (B, C).
+        labels: (B,) int, each sample's class.
+        smoothing: Share of the target that is spread over all classes.
 
     Returns:
-        (B, C) float32.
+        () of the logits' type.
     """
-    scores = jnp.exp(jnp.matmul(features, prototypes.T) / temperature)
-    scores = jnp.where(counts > 0, scores, 0.0)
-    return scores / (_EPSILON + jnp.sum(scores, axis=1, keepdims=True))
+    log_probabilities = jax.nn.log_softmax(logits)
+    own = jnp.take_along_axis(log_probabilities, labels[:, None], axis=1)[:, 0]
+    if not smoothing:
+        return -jnp.mean(own)
+    return -jnp.mean((1 - smoothing) * own + smoothing * jnp.mean(log_probabilities, axis=1))
 
 
-def prototype_loss(probabilities: jax.Array, labels: jax.Array) -> jax.Array:
-    """L_P = mean_b [-(1 - p_y)^4 log(p_y + 1e-6)].
+def pairwise_distances(features: jax.Array) -> jax.Array:
+    """Euclidean distances between all rows, by one matrix product.
+
+    d_ij = sqrt(max(|f_i|^2 + |f_j|^2 - 2 f_i.f_j, 1e-12)); no gradient where 1e-12 is the larger.
 
     Args:
-        probabilities: (B, C).
-        labels: (B,) int32, each sample's cluster.
+        features: (B, D).
 
     Returns:
-        () float32.
+        (B, B).
     """
-    own = jnp.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
-    return jnp.mean(-((1.0 - own) ** 4) * jnp.log(own + _EPSILON))
+    squares = jnp.sum(jnp.square(features), axis=1)
+    squared = squares[:, None] + squares[None, :] - 2 * jnp.matmul(features, features.T)
+    return jnp.sqrt(jnp.where(squared > _SMALLEST_SQUARE, squared, _SMALLEST_SQUARE))
 
 
-def neighbor_loss(
-    probabilities: jax.Array, neighbors: Neighbors, draws: jax.Array, *, compat: str
-) -> jax.Array:
-    """L_N, the pull towards neighbouring clusters.
+def hard_triplet(features: jax.Array, labels: jax.Array, margin: float) -> jax.Array:
+    """Batch-hard triplet loss (Hermans et al. 2017): mean_i max(0, d_pos - d_neg + margin).
 
-    paper:    1/(K+1) sum_k mean_b [w delta (-log(p_c + 1e-6))]
-    released: 1/(K+1) sum_k mean_b [-log(p_c + 1e-6)] mean_b [w delta]
+    d_pos is the distance to the farthest sample of the same class, the sample itself among them,
+    and d_neg that to the nearest of another class. Gradients reach both ends of a pair.
 
     Args:
-        probabilities: (B, C).
-        neighbors: Of each sample's cluster.
-        draws: (B, K) of 0 and 1, delta ~ Bernoulli(w).
-        compat: `'paper'` or `'released'`.
+        features: (B, D), as they are: not normalised here.
+        labels: (B,) int, of two classes at least.
+        margin: By how much a negative has to be farther away.
 
     Returns:
-        () float32; 0 when no column counts.
+        () of the features' type.
     """
-    cost = -jnp.log(jnp.take_along_axis(probabilities, neighbors.labels, axis=1) + _EPSILON)
-    weight = jnp.clip(neighbors.similarity, 0.0, 1.0) * draws
-    if compat == "paper":
-        per_column = jnp.mean(weight * cost, axis=0)
-    else:
-        per_column = jnp.mean(cost, axis=0) * jnp.mean(weight, axis=0)
-    counted = jnp.arange(per_column.shape[0]) < neighbors.count
-    return jnp.sum(jnp.where(counted, per_column, 0.0)) / (neighbors.count + 1)
+    distances = pairwise_distances(features)
+    same = labels[:, None] == labels[None, :]
+    positive = jnp.argmax(jnp.where(same, distances, -jnp.inf), axis=1)
+    negative = jnp.argmin(jnp.where(same, jnp.inf, distances), axis=1)
+
+    def chosen(columns):
+        return jnp.take_along_axis(distances, columns[:, None], axis=1)[:, 0]
+
+    return jnp.mean(jax.nn.relu(chosen(positive) - chosen(negative) + margin))
 
 
-def draw_neighbors(key: jax.Array, neighbor_similarity: jax.Array) -> jax.Array:
-    """Delta ~ Bernoulli(w), w the similarity (B, K) clipped to [0, 1]; float32 zeros and ones."""
-    weight = jnp.clip(neighbor_similarity, 0.0, 1.0)
-    return jax.random.bernoulli(key, weight).astype(jnp.float32)
-
-
-def negative_cosine(target: jax.Array, projection: jax.Array) -> jax.Array:
-    """-mean_b cos(sg(target_b), z_b): one half of the cross-view loss L_X.
+def distillation(teacher: jax.Array, student: jax.Array, temperature: float) -> jax.Array:
+    """T^2 mean_b KL(softmax(teacher / T) || softmax(student / T)) (Hinton et al. 2015).
 
     Args:
-        target: (B, D), the silhouette bank's prototypes or the silhouette features; no gradient.
-        projection: (B, D), the RGB projections z.
+        teacher: (B, C) logits; no gradient reaches them.
+        student: (B, C) logits.
+        temperature: T.
 
     Returns:
-        () float32.
+        () of the student's type.
     """
-    target = l2_normalize(jax.lax.stop_gradient(target))
-    return -jnp.mean(jnp.sum(target * l2_normalize(projection), axis=-1))
+    teacher = jax.nn.log_softmax(jax.lax.stop_gradient(teacher) / temperature)
+    student = jax.nn.log_softmax(student / temperature)
+    divergence = jnp.sum(jnp.exp(teacher) * (teacher - student), axis=1)
+    return temperature**2 * jnp.mean(divergence)

@@ -10,7 +10,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from sicl_jax.models.two_stream import l2_normalize
+from sicl_jax.models.layers import l2_normalize
 
 
 @jax.tree_util.register_dataclass

@@ -5,7 +5,8 @@ import json
 import safetensors.numpy
 
 from sicl_jax.inference import Model
-from sicl_jax.models import released_weights, torch_names
+from sicl_jax.methods.sicl import weights as released_weights
+from sicl_jax.weights import torch_names
 
 
 def to_bytes(model: Model) -> bytes:

@@ -1,7 +1,8 @@
 """A checkpoint that the authors' PyTorch code loads."""
 
 from sicl_jax.inference import Model
-from sicl_jax.models import released_weights, torch_writer
+from sicl_jax.methods.sicl import weights as released_weights
+from sicl_jax.weights import torch_writer
 
 
 def to_bytes(model: Model) -> bytes:

@@ -11,7 +11,7 @@ from flax import nnx
 from sicl_jax import devices
 from sicl_jax.errors import UsageError, UserError
 from sicl_jax.masks.schp import AbsoluteNorm, NormedLinear, Parser
-from sicl_jax.models.torch_files import load_state_dict
+from sicl_jax.weights.torch_files import load_state_dict
 
 _NORM_NAMES = {
     "weight": "weight",

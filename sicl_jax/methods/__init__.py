@@ -7,7 +7,7 @@ import ml_collections
 from sicl_jax.errors import UsageError
 from sicl_jax.methods.base import Method
 
-_MODULES = {"sicl": "sicl_jax.methods.sicl"}
+_MODULES = {"sicl": "sicl_jax.methods.sicl.method"}
 
 
 def create(config: ml_collections.ConfigDict) -> Method:

@@ -1,12 +1,10 @@
-"""Batch normalisation with PyTorch's conventions, statistics always in float32."""
+"""Batch normalisation with PyTorch's conventions, statistics at least in float32."""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-
-class Frozen(nnx.Variable):
-    """An array that belongs to the weights but is never trained (a bias held at zero, say)."""
+from sicl_jax.models.layers import ONES, ZEROS, param, statistic, wide
 
 
 class BatchNorm(nnx.Module):
@@ -36,10 +34,10 @@ class BatchNorm(nnx.Module):
     ):
         self.momentum = momentum
         self.epsilon = epsilon
-        self.scale = (nnx.Param if train_scale else Frozen)(jnp.ones(num_features))
-        self.bias = (nnx.Param if train_bias else Frozen)(jnp.zeros(num_features))
-        self.mean = nnx.BatchStat(jnp.zeros(num_features))
-        self.var = nnx.BatchStat(jnp.ones(num_features))
+        self.scale = param((num_features,), ONES, trained=train_scale)
+        self.bias = param((num_features,), ZEROS, trained=train_bias)
+        self.mean = statistic((num_features,), ZEROS)
+        self.var = statistic((num_features,), ONES)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Normalises `x` (..., C); in training by the batch's statistics, which it also tracks."""
@@ -49,7 +47,7 @@ class BatchNorm(nnx.Module):
             mean, var = self.mean[...], self.var[...]
         factor = self.scale[...] * jax.lax.rsqrt(var + self.epsilon)
         offset = self.bias[...] - mean * factor
-        return (x.astype(jnp.float32) * factor + offset).astype(x.dtype)
+        return (wide(x) * factor + offset).astype(x.dtype)
 
     def _batch_statistics(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Mean and biased variance, both from one reading of `x`.
@@ -61,7 +59,7 @@ class BatchNorm(nnx.Module):
         axes = tuple(range(x.ndim - 1))
         count = x.size // x.shape[-1]
         about = self.mean[...]
-        shifted = x.astype(jnp.float32) - about
+        shifted = wide(x) - about
         offset = jnp.mean(shifted, axes)
         mean = about + offset
         var = jnp.maximum(jnp.mean(jnp.square(shifted), axes) - jnp.square(offset), 0.0)

@@ -1,7 +1,6 @@
 """ResNet backbones (He et al. 2016) in torchvision's arrangement, NHWC."""
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 
 import jax
@@ -9,9 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sicl_jax.models.batch_norm import BatchNorm
-
-# torchvision's initialisation: Kaiming normal, fan out.
-_kaiming_fan_out = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
+from sicl_jax.models.layers import Conv, wide
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,26 +33,11 @@ class ResNetConfig:
         return self.width * 2 ** (len(self.stage_sizes) - 1) * BLOCKS[self.block].expansion
 
 
-def _conv(features_in, features_out, kernel, stride, *, dtype, rngs):
-    """A convolution without bias, padded symmetrically as in torch (`SAME` differs at stride 2)."""
-    return nnx.Conv(
-        features_in,
-        features_out,
-        (kernel, kernel),
-        strides=stride,
-        padding=((kernel // 2, kernel // 2),) * 2,
-        use_bias=False,
-        dtype=dtype,
-        kernel_init=_kaiming_fan_out,
-        rngs=rngs,
-    )
-
-
 class Downsample(nnx.Module):
     """The shortcut of a block that changes resolution or channels: 1 x 1 convolution and norm."""
 
-    def __init__(self, features_in, features_out, stride, *, dtype, rngs):
-        self.conv = _conv(features_in, features_out, 1, stride, dtype=dtype, rngs=rngs)
+    def __init__(self, features_in, features_out, stride, *, dtype=None):
+        self.conv = Conv(features_in, features_out, 1, stride, dtype=dtype)
         self.bn = BatchNorm(features_out)
 
     def __call__(self, x, *, train):
@@ -68,13 +50,12 @@ class BasicBlock(nnx.Module):
 
     expansion = 1
 
-    def __init__(self, features_in, width, stride, *, dtype, rngs):
-        conv = functools.partial(_conv, dtype=dtype, rngs=rngs)
-        self.conv1 = conv(features_in, width, 3, stride)
+    def __init__(self, features_in, width, stride, *, dtype=None):
+        self.conv1 = Conv(features_in, width, 3, stride, dtype=dtype)
         self.bn1 = BatchNorm(width)
-        self.conv2 = conv(width, width, 3, 1)
+        self.conv2 = Conv(width, width, 3, 1, dtype=dtype)
         self.bn2 = BatchNorm(width)
-        self.downsample = _shortcut(features_in, width, stride, dtype=dtype, rngs=rngs)
+        self.downsample = _shortcut(features_in, width, stride, dtype=dtype)
 
     def __call__(self, x, *, train):
         """Maps (B, H, W, features_in) to (B, H / stride, W / stride, width)."""
@@ -90,16 +71,15 @@ class Bottleneck(nnx.Module):
 
     expansion = 4
 
-    def __init__(self, features_in, width, stride, *, dtype, rngs):
-        conv = functools.partial(_conv, dtype=dtype, rngs=rngs)
+    def __init__(self, features_in, width, stride, *, dtype=None):
         features_out = width * self.expansion
-        self.conv1 = conv(features_in, width, 1, 1)
+        self.conv1 = Conv(features_in, width, 1, 1, dtype=dtype)
         self.bn1 = BatchNorm(width)
-        self.conv2 = conv(width, width, 3, stride)
+        self.conv2 = Conv(width, width, 3, stride, dtype=dtype)
         self.bn2 = BatchNorm(width)
-        self.conv3 = conv(width, features_out, 1, 1)
+        self.conv3 = Conv(width, features_out, 1, 1, dtype=dtype)
         self.bn3 = BatchNorm(features_out)
-        self.downsample = _shortcut(features_in, features_out, stride, dtype=dtype, rngs=rngs)
+        self.downsample = _shortcut(features_in, features_out, stride, dtype=dtype)
 
     def __call__(self, x, *, train):
         """Maps (B, H, W, features_in) to (B, H / stride, W / stride, 4 width)."""
@@ -114,27 +94,28 @@ class Bottleneck(nnx.Module):
 BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck}
 
 
-def _shortcut(features_in, features_out, stride, *, dtype, rngs):
+def _shortcut(features_in, features_out, stride, *, dtype=None):
     if stride == 1 and features_in == features_out:
         return None
-    return Downsample(features_in, features_out, stride, dtype=dtype, rngs=rngs)
+    return Downsample(features_in, features_out, stride, dtype=dtype)
 
 
 class ResNet(nnx.Module):
-    """A ResNet without its classifier: images to globally averaged features.
+    """A ResNet without its pooling and classifier: images to maps of features.
 
-    Submodules carry torchvision's names: `conv1`, `bn1`, `layers[stage][block]`.
+    Submodules carry torchvision's names: `conv1`, `bn1`, `layers[stage][block]`. Another model may
+    run the parts one by one (`stem`, `run`), and copy or share blocks.
 
     Args:
         config: Its shape.
-        dtype: Computation type of the convolutions; weights and statistics stay float32.
-        rngs: Source of the initial weights (stream `params`).
+        dtype: Computation type of the convolutions, the weights' own if None; weights and
+            statistics keep theirs.
     """
 
-    def __init__(self, config: ResNetConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, config: ResNetConfig, *, dtype=None):
         self.dtype = dtype
         block = BLOCKS[config.block]
-        self.conv1 = _conv(3, config.width, 7, 2, dtype=dtype, rngs=rngs)
+        self.conv1 = Conv(3, config.width, 7, 2, dtype=dtype)
         self.bn1 = BatchNorm(config.width)
         stages = []
         features = config.width
@@ -145,23 +126,37 @@ class ResNet(nnx.Module):
             blocks = []
             for index in range(size):
                 stride = first_stride if index == 0 else 1
-                blocks.append(block(features, width, stride, dtype=dtype, rngs=rngs))
+                blocks.append(block(features, width, stride, dtype=dtype))
                 features = width * block.expansion
             stages.append(nnx.List(blocks))
         self.layers = nnx.List(stages)
 
-    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Maps images (B, H, W, 3) to features (B, D) float32."""
-        x = images.astype(self.dtype)
-        x = jax.nn.relu(self.bn1(self.conv1(x), train=train))
-        x = _max_pool(x)
+    def stem(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Maps images (B, H, W, 3) to (B, H / 4, W / 4, width)."""
+        x = images.astype(self.dtype or images.dtype)
+        return max_pool(jax.nn.relu(self.bn1(self.conv1(x), train=train)))
+
+    def maps(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Maps images (B, H, W, 3) to the last stage's output (B, h, w, D)."""
+        x = self.stem(images, train=train)
         for stage in self.layers:
-            for block in stage:
-                x = block(x, train=train)
-        return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+            x = run(stage, x, train=train)
+        return x
 
 
-def _max_pool(x: jax.Array) -> jax.Array:
+def run(blocks: Sequence[nnx.Module], x: jax.Array, *, train: bool) -> jax.Array:
+    """One block after another."""
+    for block in blocks:
+        x = block(x, train=train)
+    return x
+
+
+def average_pool(maps: jax.Array) -> jax.Array:
+    """Means over all positions: (B, H, W, D) to (B, D), at least float32."""
+    return jnp.mean(wide(maps), axis=(1, 2))
+
+
+def max_pool(x: jax.Array) -> jax.Array:
     """3 x 3 max pooling, stride 2, padding 1, of an input without negatives.
 
     Maxima of strided slices, first over rows, then over columns: the gradient of XLA's own

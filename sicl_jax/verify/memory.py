@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sicl_jax import losses, memory
+from sicl_jax import memory
+from sicl_jax.methods.sicl import losses
 from sicl_jax.verify.checks import Check, Golden
 
 _TOLERANCE = 1e-4

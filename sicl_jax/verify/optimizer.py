@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sicl_jax.configs import base
-from sicl_jax.methods.sicl import Sicl, make_optimizer
+from sicl_jax.methods.sicl.method import Sicl, make_optimizer
 from sicl_jax.verify.checks import Check, Golden
 
 _TOLERANCE = 1e-5

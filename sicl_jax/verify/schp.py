@@ -13,8 +13,8 @@ from flax import nnx
 
 from sicl_jax.masks import extractor
 from sicl_jax.masks.params import load_parser
-from sicl_jax.models.torch_files import save_state_dict
 from sicl_jax.verify.checks import Check, Golden, relative_error
+from sicl_jax.weights.torch_files import save_state_dict
 
 _TOLERANCE = 1e-4
 _INPUT_SIZE = 512

@@ -8,14 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from sicl_jax import losses, memory
+from sicl_jax import memory
 from sicl_jax.configs import base
-from sicl_jax.methods.sicl import Sicl, SiclState, Weights, make_optimizer
-from sicl_jax.models import released_weights, torch_names
-from sicl_jax.models.batch_norm import Frozen
+from sicl_jax.methods.sicl import losses
+from sicl_jax.methods.sicl import weights as released_weights
+from sicl_jax.methods.sicl.method import Sicl, SiclState, Weights, make_optimizer
+from sicl_jax.methods.sicl.model import TwoStreamModel
+from sicl_jax.models.layers import Frozen
 from sicl_jax.models.resnet import ResNetConfig
-from sicl_jax.models.two_stream import TwoStreamModel
 from sicl_jax.verify.checks import Check, Golden, group_error, relative_error
+from sicl_jax.weights import torch_names
 
 _TOLERANCE = 1e-4
 # Batch norms amplify rounding where a batch is small; PyTorch's float32 is as far from float64.
@@ -118,7 +120,7 @@ def _config(golden: Golden):
 def _load(golden: Golden, config) -> tuple[nnx.GraphDef, Weights]:
     """The initial weights, through the loader of the authors' checkpoints."""
     shape = ResNetConfig("bottleneck", config.model.stage_sizes, config.model.width)
-    model = nnx.eval_shape(lambda: TwoStreamModel(shape, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: TwoStreamModel(shape))
     for prefix, names in _names(model).items():
         others = (f"{prefix}_grad_", f"{prefix}_final_")
         torch_names.assign(names, golden.with_prefix(f"{prefix}_", but_not=others), golden.file)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sicl_jax import losses, memory
+from sicl_jax import memory
+from sicl_jax.methods.sicl import losses
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sicl_jax.masks.params import load_parser
-from sicl_jax.models.torch_files import save_state_dict
 from sicl_jax.verify.schp import draw
+from sicl_jax.weights.torch_files import save_state_dict
 
 
 @pytest.fixture(scope="session")

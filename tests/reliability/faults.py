@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import sicl_jax.methods.sicl as sicl
+import sicl_jax.methods.sicl.method as sicl
 from sicl_jax.clustering import Clustering
 
 

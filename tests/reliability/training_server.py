@@ -15,7 +15,7 @@ import faults
 import orbax.checkpoint  # noqa: F401
 import tensorflow_datasets  # noqa: F401
 
-import sicl_jax.methods.sicl as sicl
+import sicl_jax.methods.sicl.method as sicl
 from sicl_jax import cli
 from sicl_jax.cli import train  # noqa: F401
 from sicl_jax.training import checkpoints, integrity, logging, loop, steps, testing

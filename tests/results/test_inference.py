@@ -11,8 +11,9 @@ from PIL import Image
 
 import sicl_jax
 from sicl_jax.errors import UsageError, UserError
-from sicl_jax.models import released_weights, torch_names
+from sicl_jax.methods.sicl import weights as released_weights
 from sicl_jax.training import testing
+from sicl_jax.weights import torch_names
 
 
 @pytest.fixture(scope="module")

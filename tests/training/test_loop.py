@@ -11,7 +11,7 @@ import pytest
 
 from sicl_jax import methods
 from sicl_jax.errors import UserError
-from sicl_jax.methods.sicl import Sicl
+from sicl_jax.methods.sicl.method import Sicl
 from sicl_jax.training import loop
 
 

@@ -12,10 +12,11 @@ from flax import nnx
 from sicl_jax import inference
 from sicl_jax.cli.export import command
 from sicl_jax.errors import UserError
-from sicl_jax.models import released_weights, torch_names
+from sicl_jax.methods.sicl import weights as released_weights
+from sicl_jax.methods.sicl.model import Encoder
 from sicl_jax.models.resnet import ResNetConfig
-from sicl_jax.models.torch_files import load_state_dict, save_state_dict
-from sicl_jax.models.two_stream import Encoder
+from sicl_jax.weights import torch_names
+from sicl_jax.weights.torch_files import load_state_dict, save_state_dict
 
 CONFIG = ResNetConfig("bottleneck", (1, 1), width=4)
 
@@ -24,7 +25,7 @@ CONFIG = ResNetConfig("bottleneck", (1, 1), width=4)
 def source(tmp_path_factory):
     """A checkpoint with lively weights."""
     rng = np.random.default_rng(0)
-    encoder = nnx.eval_shape(lambda: Encoder(CONFIG, rngs=nnx.Rngs(0)))
+    encoder = nnx.eval_shape(lambda: Encoder(CONFIG))
     for name, variable in released_weights.names(encoder).items():
         draw = (
             rng.uniform(0.5, 1.5, variable.shape)

@@ -9,16 +9,18 @@ import safetensors.numpy
 from flax import nnx
 
 from sicl_jax.errors import UserError
-from sicl_jax.models import pretrained, released_weights, torch_names, torchvision_weights
-from sicl_jax.models.resnet import ResNet, ResNetConfig
-from sicl_jax.models.torch_files import load_state_dict, save_state_dict
-from sicl_jax.models.two_stream import Encoder, TwoStreamModel
+from sicl_jax.methods.sicl import weights as released_weights
+from sicl_jax.methods.sicl.model import Encoder, TwoStreamModel
+from sicl_jax.models.resnet import ResNet, ResNetConfig, average_pool
+from sicl_jax.weights import torch_names
+from sicl_jax.weights import torchvision as torchvision_weights
+from sicl_jax.weights.torch_files import load_state_dict, save_state_dict
 
 SMALL = ResNetConfig("bottleneck", (1, 2), width=4)
 
 
 def abstract(module, *args):
-    return nnx.eval_shape(lambda: module(*args, rngs=nnx.Rngs(0)))
+    return nnx.eval_shape(lambda: module(*args))
 
 
 @pytest.mark.parametrize(("kind", "sizes"), [("bottleneck", (3, 4, 6, 3)), ("basic", (2, 2, 2, 2))])
@@ -37,7 +39,7 @@ def test_torchvision_resnets_compute_what_numpy_computes(
     expected = numpy_resnet.features(images, weights, last_stride=last_stride)
     with jax.default_matmul_precision("highest"):
         graph, state = nnx.split(resnet)
-        forward = jax.jit(lambda state, images: nnx.merge(graph, state)(images, train=False))
+        forward = jax.jit(lambda state, images: pooled(nnx.merge(graph, state), images))
         actual = np.asarray(forward(state, images.transpose(0, 2, 3, 1)))
     assert np.abs(actual - expected).max() < 2e-5 * np.abs(expected).max()
 
@@ -46,6 +48,10 @@ def test_torchvision_resnets_compute_what_numpy_computes(
     for name, array in back.items():
         assert array.dtype == weights[name].dtype
         np.testing.assert_array_equal(array, weights[name])
+
+
+def pooled(resnet, images):
+    return average_pool(resnet.maps(images, train=False))
 
 
 def fill(module, seed):
@@ -157,7 +163,7 @@ def test_pretrained_torchvision_goes_into_both_streams(tmp_path):
     weights["fc.weight"] = np.zeros((10, 32), np.float32)
     save_state_dict(tmp_path / "w.pth", weights)
     model = two_streams()
-    pretrained.load(model, str(tmp_path / "w.pth"), SMALL)
+    released_weights.load_pretrained(model, str(tmp_path / "w.pth"), SMALL)
     for encoder in (model.rgb, model.silhouette):
         np.testing.assert_array_equal(encoder.backbone.conv1.kernel[...], source.conv1.kernel[...])
 
@@ -167,8 +173,10 @@ def test_pretrained_checkpoint_of_the_authors_goes_into_the_rgb_stream(tmp_path)
     save_state_dict(tmp_path / "w.pth", released_weights.checkpoint(source))
     model = two_streams()
     before = np.asarray(model.silhouette.backbone.conv1.kernel[...])
-    pretrained.load(model, str(tmp_path / "w.pth"), SMALL)
-    np.testing.assert_array_equal(model.rgb.projection.kernel[...], source.projection.kernel[...])
+    released_weights.load_pretrained(model, str(tmp_path / "w.pth"), SMALL)
+    np.testing.assert_array_equal(
+        model.rgb.projection.linear.kernel[...], source.projection.linear.kernel[...]
+    )
     np.testing.assert_array_equal(model.silhouette.backbone.conv1.kernel[...], before)
 
 
@@ -189,8 +197,8 @@ def test_imagenet_is_found_in_the_hugging_face_cache(hub_cache):
     weights = numpy_resnet.random_weights("basic", (2, 2, 2, 2))
     safetensors.numpy.save_file(weights, folder / "blobs" / "123")
     (folder / "snapshots" / "abc" / "model.safetensors").symlink_to("../../blobs/123")
-    model = nnx.eval_shape(lambda: TwoStreamModel(config, silhouettes=False, rngs=nnx.Rngs(0)))
-    pretrained.load(model, "imagenet", config)
+    model = nnx.eval_shape(lambda: TwoStreamModel(config, silhouettes=False))
+    released_weights.load_pretrained(model, "imagenet", config)
     np.testing.assert_array_equal(
         model.rgb.backbone.conv1.kernel[...], weights["conv1.weight"].transpose(2, 3, 1, 0)
     )

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sicl_jax.errors import UserError
-from sicl_jax.models.torch_files import load_state_dict, save_state_dict
+from sicl_jax.weights.torch_files import load_state_dict, save_state_dict
 
 DATA = Path(__file__).parent / "data"
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from sicl_jax.errors import UserError
-from sicl_jax.models import torch_names
 from sicl_jax.models.resnet import ResNet, ResNetConfig
-from sicl_jax.models.torch_files import load_state_dict
+from sicl_jax.weights import torch_names
+from sicl_jax.weights.torch_files import load_state_dict
 
 # torchvision's first ImageNet weights, which SiCL's authors start from, as timm hosts them.
 _REPOSITORIES = {

@@ -9,16 +9,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from sicl_jax.models.batch_norm import BatchNorm, Frozen
-from sicl_jax.models.resnet import ResNet, ResNetConfig
-
-_kaiming_fan_out = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
-
-
-def l2_normalize(x: jax.Array) -> jax.Array:
-    """Rows of `x` (..., D) scaled to unit length, as `torch.nn.functional.normalize` does."""
-    norm = jnp.sqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True))
-    return x / jnp.maximum(norm, 1e-12)
+from sicl_jax.models.batch_norm import BatchNorm
+from sicl_jax.models.layers import Linear, l2_normalize
+from sicl_jax.models.resnet import ResNet, ResNetConfig, average_pool
 
 
 class Projection(nnx.Module):
@@ -29,20 +22,15 @@ class Projection(nnx.Module):
         features_out: Size of the output.
         trainable: False keeps every weight as it is, as PyTorch does for a layer no loss reaches
             (the silhouette encoder's projection); its running statistics still move.
-        rngs: Source of the initial weights.
     """
 
-    def __init__(self, features_in: int, features_out: int, *, trainable=True, rngs: nnx.Rngs):
-        variable = nnx.Param if trainable else Frozen
-        kernel = _kaiming_fan_out(rngs.params(), (features_in, features_out))
-        self.kernel = variable(kernel)
-        self.bias = variable(jnp.zeros(features_out))
+    def __init__(self, features_in: int, features_out: int, *, trainable: bool = True):
+        self.linear = Linear(features_in, features_out, trained=trainable)
         self.bn = BatchNorm(features_out, train_scale=trainable, train_bias=False)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps (B, features_in) to unit rows (B, features_out)."""
-        y = jnp.matmul(x, self.kernel[...]) + self.bias[...]
-        return l2_normalize(self.bn(y, train=train))
+        return l2_normalize(self.bn(self.linear(x), train=train))
 
 
 @jax.tree_util.register_dataclass
@@ -62,23 +50,21 @@ class Encoding:
 class Encoder(nnx.Module):
     """ResNet, batch norm and L2 normalisation; beside it a projection head."""
 
-    def __init__(
-        self, config: ResNetConfig, *, train_projection=True, dtype=jnp.float32, rngs: nnx.Rngs
-    ):
+    def __init__(self, config: ResNetConfig, *, train_projection: bool = True, dtype=None):
         size = config.num_features
-        self.backbone = ResNet(config, dtype=dtype, rngs=rngs)
+        self.backbone = ResNet(config, dtype=dtype)
         self.feature_bn = BatchNorm(size, train_bias=False)
-        self.projection = Projection(size, size, trainable=train_projection, rngs=rngs)
+        self.projection = Projection(size, size, trainable=train_projection)
 
     def __call__(self, images: jax.Array, *, train: bool) -> Encoding:
         """Encodes normalised images (B, H, W, 3)."""
-        pooled = self.backbone(images, train=train)
+        pooled = average_pool(self.backbone.maps(images, train=train))
         feature = l2_normalize(self.feature_bn(pooled, train=train))
         return Encoding(feature, self.projection(pooled, train=train))
 
     def embed(self, images: jax.Array) -> jax.Array:
         """The feature alone, in evaluation mode: (B, H, W, 3) to (B, D) unit rows."""
-        pooled = self.backbone(images, train=False)
+        pooled = average_pool(self.backbone.maps(images, train=False))
         return l2_normalize(self.feature_bn(pooled, train=False))
 
 
@@ -89,21 +75,16 @@ class TwoStreamModel(nnx.Module):
         config: Shape of both encoders.
         silhouettes: False builds the RGB encoder alone (the ablation without silhouettes).
         dtype: Computation type of the encoders.
-        rngs: Source of the initial weights.
     """
 
-    def __init__(
-        self, config: ResNetConfig, *, silhouettes=True, dtype=jnp.float32, rngs: nnx.Rngs
-    ):
-        self.rgb = Encoder(config, dtype=dtype, rngs=rngs)
+    def __init__(self, config: ResNetConfig, *, silhouettes: bool = True, dtype=None):
+        self.rgb = Encoder(config, dtype=dtype)
         # No loss reaches the silhouette's own projection (algorithm.md section 6).
         self.silhouette = (
-            Encoder(config, train_projection=False, dtype=dtype, rngs=rngs) if silhouettes else None
+            Encoder(config, train_projection=False, dtype=dtype) if silhouettes else None
         )
         self.fusion = (
-            Projection(2 * config.num_features, config.num_features, rngs=rngs)
-            if silhouettes
-            else None
+            Projection(2 * config.num_features, config.num_features) if silhouettes else None
         )
 
     def fuse(self, rgb_feature: jax.Array, silhouette_feature: jax.Array, *, train: bool):

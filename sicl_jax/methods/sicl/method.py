@@ -15,17 +15,17 @@ import numpy as np
 import optax
 from flax import nnx
 
-from sicl_jax import clustering, devices, losses, memory, processes
+from sicl_jax import clustering, devices, memory, processes
 from sicl_jax.data import sampler
 from sicl_jax.data.augment import AugmentConfig, augment, normalize
 from sicl_jax.errors import UsageError
 from sicl_jax.methods.base import Batch, TrainingData, WeightsOnly
 from sicl_jax.methods.embedder import Embedder
-from sicl_jax.models import pretrained
-from sicl_jax.models.batch_norm import Frozen
-from sicl_jax.models.initialize import draw
+from sicl_jax.methods.sicl import losses
+from sicl_jax.methods.sicl import weights as released
+from sicl_jax.methods.sicl.model import TwoStreamModel
+from sicl_jax.models.layers import Frozen, draw
 from sicl_jax.models.resnet import ResNetConfig
-from sicl_jax.models.two_stream import TwoStreamModel
 
 # The padded number of clusters is one of these shares of the number of images, so that a run of
 # any length compiles two training programs at most; rounded up to whole tiles of a GPU's matrix
@@ -110,17 +110,14 @@ class Sicl:
             self._shape,
             silhouettes=self.config.silhouettes,
             dtype=devices.compute_dtype(self.config.model.dtype),
-            rngs=nnx.Rngs(0),
         )
 
     def initial_weights(self, seed: int) -> Weights:
         """Weights drawn anew, on the host; published ones where `config.model.pretrained` says."""
-        weights = draw(self.abstract_weights(), seed)
-        source = self.config.model.pretrained
-        if not source:
-            return weights
-        model = self.model(weights)
-        pretrained.load(model, source, self._shape)
+        model = nnx.eval_shape(self._build)
+        draw(model, seed)
+        if self.config.model.pretrained:
+            released.load_pretrained(model, self.config.model.pretrained, self._shape)
         return _split(model)
 
     def abstract_weights(self) -> Weights:

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from sicl_jax.models import torch_names
-from sicl_jax.models.torch_files import load_state_dict
-from sicl_jax.models.two_stream import Encoder, Projection
+from sicl_jax.methods.sicl.model import Encoder, Projection, TwoStreamModel
+from sicl_jax.models.resnet import ResNetConfig
+from sicl_jax.weights import torch_names, torchvision
+from sicl_jax.weights.torch_files import load_state_dict
 
 _PREFIX = "module."
 _FIRST_STAGE = 4
@@ -34,8 +35,8 @@ def names(encoder: Encoder) -> torch_names.Names:
 def head_names(projection: Projection) -> torch_names.Names:
     """The authors' names of a projection's, or the fusion head's, variables."""
     return {
-        "full_connect.weight": projection.kernel,
-        "full_connect.bias": projection.bias,
+        "full_connect.weight": projection.linear.kernel,
+        "full_connect.bias": projection.linear.bias,
         **torch_names.batch_norm("full_bn", projection.bn),
     }
 
@@ -59,6 +60,30 @@ def assign(
 ) -> None:
     """Fills an encoder from arrays already read, less `module.`; `source` is named in errors."""
     torch_names.assign(names(encoder), arrays, source)
+
+
+def load_pretrained(model: TwoStreamModel, source: str, config: ResNetConfig) -> None:
+    """Fills a model from published weights.
+
+    ImageNet weights go into the backbones of both streams. A checkpoint of the authors is an RGB
+    encoder and goes into the RGB stream alone.
+
+    Args:
+        model: What to fill; its other weights stay as they are.
+        source: A file, recognised by the names in it, or `'imagenet'`.
+        config: The shape of the encoders.
+
+    Raises:
+        UserError: The file is missing, cannot be read or does not fit the model.
+    """
+    path = torchvision.imagenet_file(config) if source == "imagenet" else source
+    arrays = load_state_dict(path, strip_prefix="module.")
+    if is_released(arrays):
+        assign(model.rgb, arrays, path)
+        return
+    for encoder in (model.rgb, model.silhouette):
+        if encoder is not None:
+            torchvision.assign(encoder.backbone, arrays, path)
 
 
 def checkpoint(encoder: Encoder, *, epoch: int = 0, steps: int = 0) -> dict[str, Any]:

@@ -22,8 +22,8 @@ import numpy as np
 import safetensors
 
 from sicl_jax.errors import UserError, one_line
-from sicl_jax.models import torch_pickle
-from sicl_jax.models.torch_writer import save_state_dict
+from sicl_jax.weights import torch_pickle
+from sicl_jax.weights.torch_writer import save_state_dict
 
 __all__ = ["load_state_dict", "save_state_dict"]
 

@@ -1,0 +1,1 @@
+"""SiCL: silhouette-driven contrastive learning (arXiv 2305.13600)."""

@@ -1,0 +1,202 @@
+"""Layers with PyTorch's conventions, and the one truth of how their weights begin.
+
+A weight is made as `param(shape, init)`: an `nnx.Param` that carries its distribution, and holds
+zeros until it is drawn unless that is a constant. `draw` fills a whole module by these, in NumPy:
+the same as JAX programs, one for each shape, takes 10 to 30 seconds to compile for a ResNet-50.
+
+Weights are of JAX's default float type, and statistics at least float32 (`wide`), so that under
+`jax_enable_x64` the same modules compute in float64.
+"""
+
+import dataclasses
+import math
+import zlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+Initializer = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant:
+    """One value everywhere."""
+
+    value: float
+
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """The array of that value."""
+        del rng
+        return np.full(shape, self.value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Normal:
+    """N(0, std^2)."""
+
+    std: float
+
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Draws an array."""
+        return rng.standard_normal(shape, np.float32) * np.float32(self.std)
+
+
+@dataclasses.dataclass(frozen=True)
+class KaimingNormal:
+    """N(0, 2 / fan) for kernels (..., in, out), fan one of `'fan_in'` and `'fan_out'`."""
+
+    mode: str = "fan_out"
+
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Draws an array."""
+        fan = math.prod(shape) // shape[-2 if self.mode == "fan_out" else -1]
+        return rng.standard_normal(shape, np.float32) * np.float32(math.sqrt(2 / fan))
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform:
+    """U(-bound, bound), 1 / sqrt(fan in) where no bound is given: torch's default for kernels."""
+
+    bound: float | None = None
+
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Draws an array."""
+        bound = self.bound
+        if bound is None:
+            bound = 1 / math.sqrt(math.prod(shape) // shape[-1])
+        return rng.uniform(-bound, bound, shape)
+
+
+ZEROS, ONES = Constant(0.0), Constant(1.0)
+
+
+class Frozen(nnx.Variable):
+    """An array that belongs to the weights but is never trained (a bias held at zero, say)."""
+
+
+def param(shape: tuple[int, ...], init: Initializer, *, trained: bool = True) -> nnx.Variable:
+    """A weight of this shape that begins as `init` draws it."""
+    return (nnx.Param if trained else Frozen)(_before_draw(shape, init), init=init)
+
+
+def statistic(shape: tuple[int, ...], init: Initializer) -> nnx.BatchStat:
+    """A running statistic of this shape that begins as `init` says."""
+    return nnx.BatchStat(_before_draw(shape, init), init=init)
+
+
+def _before_draw(shape: tuple[int, ...], init: Initializer) -> jax.Array:
+    return jnp.full(shape, init.value if isinstance(init, Constant) else 0.0, float)
+
+
+def draw(module: nnx.Module, seed: int) -> None:
+    """Fills a module, abstract or not, by its variables' initialisers.
+
+    Every array has a random generator of its own, seeded by the path of its variable, so that a
+    change of one module leaves the others' weights as they were.
+
+    Args:
+        module: What `nnx.eval_shape` gives, or any module whose weights come from `param`.
+        seed: Decides all draws.
+    """
+    for path, variable in nnx.iter_graph(module):
+        if isinstance(variable, nnx.Variable):
+            name = ".".join(map(str, path))
+            rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
+            value = variable.get_metadata()["init"](rng, variable.shape)
+            variable.set_value(np.asarray(value, variable.dtype))
+
+
+def wide(x: jax.Array) -> jax.Array:
+    """`x` as float32, or as it is where that is wider: the type of statistics and losses."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def l2_normalize(x: jax.Array) -> jax.Array:
+    """Rows of `x` (..., D) scaled to unit length, as `torch.nn.functional.normalize` does."""
+    norm = jnp.sqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True))
+    return x / jnp.maximum(norm, 1e-12)
+
+
+class Conv(nnx.Module):
+    """A convolution of NHWC maps, padded symmetrically as in torch (`SAME` differs at stride 2).
+
+    Args:
+        features_in: Channels of the input.
+        features_out: Channels of the output.
+        kernel: Height and width of the kernel.
+        stride: In both directions.
+        padding: Zeros on each side; half the kernel if None.
+        groups: Channel groups; as many as channels for a depthwise convolution.
+        bias: Whether there is one.
+        init: Of the kernel (kernel, kernel, features_in / groups, features_out).
+        bias_init: Of the bias.
+        dtype: Type to compute in; the weights' own if None.
+    """
+
+    def __init__(
+        self,
+        features_in: int,
+        features_out: int,
+        kernel: int,
+        stride: int = 1,
+        *,
+        padding: int | None = None,
+        groups: int = 1,
+        bias: bool = False,
+        init: Initializer = KaimingNormal("fan_out"),
+        bias_init: Initializer = ZEROS,
+        dtype=None,
+    ):
+        self.stride = stride
+        self.padding = kernel // 2 if padding is None else padding
+        self.groups = groups
+        self.dtype = dtype
+        self.kernel = param((kernel, kernel, features_in // groups, features_out), init)
+        self.bias = param((features_out,), bias_init) if bias else None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (B, H, W, features_in) to (B, H', W', features_out)."""
+        dtype = self.dtype or x.dtype
+        y = jax.lax.conv_general_dilated(
+            x.astype(dtype),
+            self.kernel[...].astype(dtype),
+            (self.stride, self.stride),
+            ((self.padding, self.padding),) * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=self.groups,
+        )
+        return y if self.bias is None else y + self.bias[...].astype(dtype)
+
+
+class Linear(nnx.Module):
+    """An affine map of the last axis.
+
+    Args:
+        features_in: Size of the input.
+        features_out: Size of the output.
+        bias: Whether there is one.
+        init: Of the kernel (features_in, features_out).
+        bias_init: Of the bias.
+        trained: False keeps both as they are, as PyTorch does for a layer that no loss reaches.
+    """
+
+    def __init__(
+        self,
+        features_in: int,
+        features_out: int,
+        *,
+        bias: bool = True,
+        init: Initializer = KaimingNormal("fan_out"),
+        bias_init: Initializer = ZEROS,
+        trained: bool = True,
+    ):
+        self.kernel = param((features_in, features_out), init, trained=trained)
+        self.bias = param((features_out,), bias_init, trained=trained) if bias else None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (..., features_in) to (..., features_out)."""
+        y = jnp.matmul(x, self.kernel[...].astype(x.dtype))
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype)

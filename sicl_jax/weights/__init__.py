@@ -1,0 +1,1 @@
+"""Weight files of other programs: reading and writing them, and whose names are whose."""
