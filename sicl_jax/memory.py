@@ -70,9 +70,11 @@ def regroup(rows: jax.Array, clusters: Clusters) -> Bank:
 def update(
     bank: Bank, clusters: Clusters, indexes: jax.Array, features: jax.Array, momentum: float
 ) -> Bank:
-    """Moves the rows of a batch towards its features (`update_rows`), and the prototypes with them.
+    """Moves the rows of a batch towards its features, one sample after the other.
 
-    The prototypes follow by the change of their members over their number.
+    M[n_b] <- normalise(momentum M[n_b] + (1 - momentum) x_b) for b in order, so an index that
+    occurs twice is updated twice. The prototypes follow by the change of their members over
+    their number.
 
     Args:
         bank: The bank before the step.
@@ -84,36 +86,11 @@ def update(
     Returns:
         The bank after the step.
     """
-    rows = update_rows(bank.rows, indexes, features, momentum)
-    labels = clusters.labels[indexes]
-    share = jnp.where(
-        occurrences(indexes) == 0, 1.0 / jnp.maximum(clusters.counts[labels], 1.0), 0.0
-    )
-    change = (rows[indexes] - bank.rows[indexes]) * share[:, None]
-    return Bank(rows, bank.prototypes.at[labels].add(change, mode="drop"))
-
-
-def update_rows(
-    rows: jax.Array, indexes: jax.Array, features: jax.Array, momentum: float
-) -> jax.Array:
-    """Moves rows towards the features of a batch, one sample after the other.
-
-    rows[n_b] <- normalise(momentum rows[n_b] + (1 - momentum) x_b) for b in order, so an index that
-    occurs twice is updated twice. Samples of different rows are taken at once: as many rounds as
-    an index occurs at most.
-
-    Args:
-        rows: (R, D), one for each image of a bank or each cluster of a cluster memory.
-        indexes: (B,) int32, the row of each sample.
-        features: (B, D), unit rows.
-        momentum: The weight of the old row.
-
-    Returns:
-        (R, D), the rows after the step.
-    """
     same = indexes[:, None] == indexes[None, :]
+    earlier = jnp.tril(same, k=-1)
+    occurrence = jnp.sum(earlier, axis=1)
     first = jnp.argmax(same, axis=1)  # The sample that holds the row while it changes.
-    occurrence = occurrences(indexes)
+    old = bank.rows[indexes]
 
     def apply_round(carry):
         round_, held = carry
@@ -122,10 +99,12 @@ def update_rows(
         return round_ + 1, held.at[target].set(moved, mode="drop")
 
     rounds = jnp.max(occurrence) + 1
-    _, held = jax.lax.while_loop(lambda carry: carry[0] < rounds, apply_round, (0, rows[indexes]))
-    return rows.at[indexes].set(held[first])
+    _, held = jax.lax.while_loop(lambda carry: carry[0] < rounds, apply_round, (0, old))
 
-
-def occurrences(indexes: jax.Array) -> jax.Array:
-    """How often each of (B,) indexes has occurred before: (B,) int32, 0 for the first time."""
-    return jnp.sum(jnp.tril(indexes[:, None] == indexes[None, :], k=-1), axis=1)
+    labels = clusters.labels[indexes]
+    share = jnp.where(occurrence == 0, 1.0 / jnp.maximum(clusters.counts[labels], 1.0), 0.0)
+    change = (held - old) * share[:, None]
+    return Bank(
+        rows=bank.rows.at[indexes].set(held[first]),
+        prototypes=bank.prototypes.at[labels].add(change, mode="drop"),
+    )
