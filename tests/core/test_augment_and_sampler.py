@@ -1,9 +1,12 @@
 """Augmentation and sampling against the laws they must obey."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from sicl_jax.data import augment, sampler
 from sicl_jax.errors import UserError
@@ -86,6 +89,77 @@ def test_image_and_silhouette_are_drawn_independently_and_by_the_key_alone():
     other = augment.augment(jax.random.key(5), images, config)
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_enlarging_and_grey_are_those_of_pillow_byte_for_byte():
+    images = _images(batch=3, height=50, width=23)
+    chosen = np.array([True, False, True])
+    starts = np.array([[0, 0], [1, 1], [2, 1]])
+    large = np.asarray(augment.enlarge_and_crop(jnp.asarray(images), chosen, starts, 1.05))
+    grey = np.asarray(augment.grey(jnp.asarray(images), chosen))
+    for i, (top, left) in enumerate(starts):
+        if not chosen[i]:
+            np.testing.assert_array_equal(large[i], images[i])
+            np.testing.assert_array_equal(grey[i], images[i])
+            continue
+        picture = Image.fromarray(images[i])
+        whole = np.asarray(picture.resize((24, 52), Image.Resampling.BILINEAR))
+        np.testing.assert_array_equal(large[i], whole[top : top + 50, left : left + 23])
+        luminance = np.asarray(picture.convert("L"))
+        np.testing.assert_array_equal(grey[i], np.repeat(luminance[..., None], 3, axis=-1))
+
+
+def test_grey_may_be_forbidden_to_some_samples():
+    images = jnp.asarray(_images(batch=6))
+    config = _config(grey=1.0)
+    draws = augment.draw(jax.random.key(0), 6, config)
+    draws = draws._replace(grey=jnp.where(jnp.arange(6) < 3, draws.grey, 1.0))
+    moved = np.asarray(augment.transform_bytes(draws, images, config))
+    assert np.all(moved[:3] == moved[:3, ..., :1])
+    np.testing.assert_array_equal(moved[3:], images[3:])
+
+
+def test_pictures_of_one_sample_move_alike_whatever_their_sizes():
+    config = _config(flip=0.5, enlarge=0.5, enlarge_by=1.25)
+    draws = augment.draw(jax.random.key(0), 32, config)
+    # A picture whose left half is bright, whose upper half is red, and one twice as large.
+    rows, columns = np.indices((16, 8))
+    picture = np.stack([255 * (rows < 8), 255 * (columns < 4), 0 * rows], -1).astype(np.uint8)
+    large = picture.repeat(2, axis=0).repeat(2, axis=1)
+    small = np.asarray(augment.transform_bytes(draws, np.stack([picture] * 32), config))
+    large = np.asarray(augment.transform_bytes(draws, np.stack([large] * 32), config))
+    # The edges, in pixels of the small one: within half a pixel, for offsets are rounded.
+    for axis, channel in ((1, 0), (2, 1)):
+        edge = (small[..., channel] > 127).mean(axis=axis).mean(axis=1)
+        same = (large[..., channel] > 127).mean(axis=axis).mean(axis=1)
+        assert np.abs(edge - same).max() * small.shape[axis] <= 1
+        assert len(np.unique(edge)) > 1
+
+
+def test_erasing_takes_the_first_try_that_fits_and_none_if_none_does():
+    config = _config(erase=0.5, erase_tries=3, erase_aspect=(0.3, 3.3))
+    draws = augment.Draws(
+        *(jnp.zeros(4),) * 3,
+        crop=jnp.zeros((4, 2)),
+        erase=jnp.array([0.0, 0.4, 0.6, 0.0]),
+        place=jnp.array([[0.0, 0.0], [0.999, 0.999], [0.0, 0.0], [0.5, 0.5]]),
+        area=jnp.array([[0.5, 0.5, 0.5], [1.0, 1.0, 0.0], [0.5, 0.5, 0.5], [1.0, 1.0, 1.0]]),
+        aspect=jnp.array([[0.5, 0.5, 0.5], [0.0, 0.0, 0.5], [0.5, 0.5, 0.5], [0.0, 0.0, 0.0]]),
+    )
+    uniform = np.asarray(augment.rectangles(draws, (64, 32), config))
+    # Area 0.21 x 2048 and ratio 1.8; area 0.02 x 2048 in the corner; wider than the image.
+    np.testing.assert_array_equal(uniform, [[0, 0, 28, 15], [55, 27, 9, 5], [0] * 4, [0] * 4])
+    config = dataclasses.replace(config, erase_log_aspect=True)
+    logarithmic = np.asarray(augment.rectangles(draws, (64, 32), config))
+    np.testing.assert_array_equal(logarithmic[0], [0, 0, 21, 21])  # Ratio sqrt(0.3 x 3.3).
+
+
+def test_a_rectangle_has_the_colour_that_the_config_says():
+    images = np.random.default_rng(0).random((2, 32, 16, 3), np.float32)
+    boxes = jnp.array([[1, 2, 3, 4], [0, 0, 0, 0]])
+    expected = images.copy()
+    expected[0, 1:4, 2:6] = (1, 2, 3)
+    np.testing.assert_array_equal(augment.erase(images, boxes, (1, 2, 3)), expected)
 
 
 def _draw(labels, cameras, *, steps=20, batch_size=16, seed=0):
