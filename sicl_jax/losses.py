@@ -1,4 +1,7 @@
-"""Losses that several methods share; B is the batch, C the classes, D the feature size."""
+"""Losses that several methods share.
+
+B is the batch, C the classes or clusters, D the feature size.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +27,31 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) 
     if not smoothing:
         return -jnp.mean(own)
     return -jnp.mean((1 - smoothing) * own + smoothing * jnp.mean(log_probabilities, axis=1))
+
+
+def cluster_contrast(
+    features: jax.Array,
+    memory: jax.Array,
+    counts: jax.Array,
+    labels: jax.Array,
+    temperature: float,
+) -> jax.Array:
+    """Mean cross-entropy of the similarities to all clusters (Dai et al. 2022, arXiv 2103.11568).
+
+    s_bc = x_b . phi_c / temperature. Clusters without members are padding and take no part.
+
+    Args:
+        features: (B, D) unit rows.
+        memory: (C, D) unit rows, as before the step's update; no gradient reaches them.
+        counts: (C,), members per cluster.
+        labels: (B,) int, each sample's cluster.
+        temperature: By which similarities are divided.
+
+    Returns:
+        () of the features' type.
+    """
+    logits = jnp.matmul(features, jax.lax.stop_gradient(memory).T) / temperature
+    return cross_entropy(jnp.where(counts > 0, logits, -jnp.inf), labels)
 
 
 def pairwise_distances(features: jax.Array) -> jax.Array:

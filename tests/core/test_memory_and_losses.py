@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sicl_jax import memory
+from sicl_jax.losses import cluster_contrast
 from sicl_jax.methods.sicl import losses
 
 
@@ -190,3 +191,65 @@ def test_prototypes_stay_true_over_an_epoch():
         bank = step(bank, clusters, indexes, jnp.asarray(unit((32, size))), 0.2)
     expected = memory.prototypes_of(bank.rows, clusters.labels, clusters.counts)
     np.testing.assert_allclose(bank.prototypes, expected, atol=5e-6)
+
+
+@pytest.mark.parametrize("num_images", [1, 127, 128, 129, 1400, 6000, 17_896])
+def test_padding_is_the_least_of_a_few_geometric_sizes(num_images):
+    sizes = {int(np.ceil(num_images / 1.4**k / 128)) * 128 for k in range(40)}
+    found = {memory.padded_clusters(c, num_images) for c in range(1, num_images + 1)}
+    assert found == sizes
+    for count in range(1, num_images + 1):
+        assert memory.padded_clusters(count, num_images) == min(s for s in sizes if s >= count)
+
+
+def test_a_run_takes_eight_sizes():
+    """Sixty epochs in which clusters fall from one for each image to a thirteenth as many."""
+    counts = np.geomspace(17_896, 17_896 / 13, 60).astype(int)
+    assert len({memory.padded_clusters(count, 17_896) for count in counts}) <= 8
+
+
+def _unit(rng, *shape):
+    x = rng.normal(size=shape).astype(np.float32)
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+@hypothesis.settings(deadline=None, max_examples=30)
+@hypothesis.given(
+    labels=st.lists(st.integers(0, 5), min_size=8, max_size=8),
+    seed=st.integers(0, 1000),
+    hard=st.booleans(),
+)
+def test_cluster_memory_moves_as_a_plain_loop_does(labels, seed, hard):
+    rng = np.random.default_rng(seed)
+    before, features = _unit(rng, 6, 3), _unit(rng, 8, 3)
+    features[3] = features[2]
+    update = jax.jit(memory.update_cluster_memory, static_argnames=("momentum", "hard"))
+    found = update(before, np.asarray(labels, np.int32), features, momentum=0.1, hard=hard)
+    rows, order = before.copy(), range(8)
+    if hard:
+        order = [
+            min((b for b in range(8) if labels[b] == y), key=lambda b: before[y] @ features[b])
+            for y in set(labels)
+        ]
+    for b in order:
+        moved = 0.1 * rows[labels[b]] + 0.9 * features[b]
+        rows[labels[b]] = moved / np.linalg.norm(moved)
+    np.testing.assert_allclose(found, rows, atol=2e-6)
+
+
+def test_padding_takes_no_part_in_cluster_contrast():
+    rng = np.random.default_rng(0)
+    features, rows = _unit(rng, 6, 4), _unit(rng, 5, 4)
+    labels = jnp.asarray([0, 1, 2, 4, 4, 3])
+    counts = jnp.asarray([3, 2, 4, 9, 1, 0, 0, 0])
+    padded = np.concatenate([rows, np.ones((3, 4), np.float32)])
+
+    def value_and_gradient(memory_rows, counts):
+        return jax.value_and_grad(cluster_contrast)(features, memory_rows, counts, labels, 0.05)
+
+    expected = value_and_gradient(rows, counts[:5])
+    for found, wanted in zip(value_and_gradient(padded, counts), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    padded_memory = memory.start_cluster_memory(features, labels.at[0].set(8), counts)
+    np.testing.assert_array_equal(padded_memory[5:], 0)
+    np.testing.assert_allclose(padded_memory[1], features[1], atol=1e-6)
