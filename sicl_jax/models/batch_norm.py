@@ -1,5 +1,7 @@
 """Batch normalisation with PyTorch's conventions, statistics at least in float32."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -11,11 +13,18 @@ class BatchNorm(nnx.Module):
     """Normalises over all axes but the last.
 
     Differs from `flax.nnx.BatchNorm` where PyTorch does: the running variance is the unbiased one,
-    and `momentum` is the weight of the *new* batch. Under `jax.jit` with the batch split over
-    devices the statistics are those of the global batch.
+    and `momentum` is the weight of the *new* batch.
+
+    With `parts` it computes what PyTorch's DataParallel does on as many GPUs
+    (`methods/cluster_contrast.md` section 2): the batch is cut into contiguous parts of
+    ceil(B / parts) samples, the last of which may be smaller, each is normalised by its own
+    statistics, and the running ones follow the first part alone. The number of devices changes
+    nothing: statistics are those of whole parts. A device that holds whole parts needs no other's
+    numbers to normalise them.
 
     Args:
         num_features: Size C of the last axis.
+        parts: Into how many parts a training batch is cut.
         momentum: Weight of the new batch in the running statistics.
         epsilon: Added to the variance.
         train_scale: Whether the scale is trained.
@@ -27,11 +36,13 @@ class BatchNorm(nnx.Module):
         self,
         num_features: int,
         *,
+        parts: int = 1,
         momentum: float = 0.1,
         epsilon: float = 1e-5,
         train_scale: bool = True,
         train_bias: bool = True,
     ):
+        self.parts = parts
         self.momentum = momentum
         self.epsilon = epsilon
         self.scale = param((num_features,), ONES, trained=train_scale)
@@ -40,30 +51,41 @@ class BatchNorm(nnx.Module):
         self.var = statistic((num_features,), ONES)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Normalises `x` (..., C); in training by the batch's statistics, which it also tracks."""
-        if train:
-            mean, var = self._batch_statistics(x)
-        else:
-            mean, var = self.mean[...], self.var[...]
+        """Normalises `x` (B, ..., C), in training by the statistics of its parts."""
+        if not train:
+            return self._apply(x, self.mean[...], self.var[...])
+        size = -(-len(x) // self.parts)
+        full = len(x) // size * size
+        normalised = self._normalise_parts(x[:full].reshape(-1, size, *x.shape[1:]), track=True)
+        normalised = normalised.reshape(full, *x.shape[1:])
+        if full == len(x):
+            return normalised
+        rest = self._normalise_parts(x[None, full:], track=False)
+        return jnp.concatenate([normalised, rest[0]])
+
+    def _normalise_parts(self, x: jax.Array, *, track: bool) -> jax.Array:
+        """Normalises each x[r] of `x` (R, b, ..., C) by itself; tracks the first if asked to.
+
+        Both moments come from one reading of `x`. They are taken about the running mean, and so
+        lose digits only where a part's mean is many standard deviations away from it. The two-pass
+        formula reads `x` twice, and once more for a gradient that is always 0
+        (docs/performance.md).
+        """
+        axes = tuple(range(1, x.ndim - 1))
+        about = self.mean[...]
+        shifted = wide(x) - about
+        offset = jnp.mean(shifted, axes, keepdims=True)
+        square = jnp.mean(jnp.square(shifted), axes, keepdims=True)
+        mean = about + offset
+        var = jnp.maximum(square - jnp.square(offset), 0.0)
+        if track:
+            count = math.prod(x.shape[axis] for axis in axes)
+            unbiased = var[0].ravel() * (count / max(count - 1, 1))
+            self.mean[...] = (1 - self.momentum) * about + self.momentum * mean[0].ravel()
+            self.var[...] = (1 - self.momentum) * self.var[...] + self.momentum * unbiased
+        return self._apply(x, mean, var)
+
+    def _apply(self, x: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:
         factor = self.scale[...] * jax.lax.rsqrt(var + self.epsilon)
         offset = self.bias[...] - mean * factor
         return (wide(x) * factor + offset).astype(x.dtype)
-
-    def _batch_statistics(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Mean and biased variance, both from one reading of `x`.
-
-        Moments are taken about the running mean: they lose digits only where the batch's mean is
-        many standard deviations away from it. The two-pass formula reads `x` twice, and once more
-        for a gradient that is always 0 (docs/performance.md).
-        """
-        axes = tuple(range(x.ndim - 1))
-        count = x.size // x.shape[-1]
-        about = self.mean[...]
-        shifted = wide(x) - about
-        offset = jnp.mean(shifted, axes)
-        mean = about + offset
-        var = jnp.maximum(jnp.mean(jnp.square(shifted), axes) - jnp.square(offset), 0.0)
-        unbiased = var * (count / max(count - 1, 1))
-        self.mean[...] = (1 - self.momentum) * self.mean[...] + self.momentum * mean
-        self.var[...] = (1 - self.momentum) * self.var[...] + self.momentum * unbiased
-        return mean, var

@@ -1,7 +1,8 @@
 """ResNet backbones (He et al. 2016) in torchvision's arrangement, NHWC."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,32 +14,39 @@ from sicl_jax.models.layers import Conv, wide
 
 @dataclasses.dataclass(frozen=True)
 class ResNetConfig:
-    """Shape of a ResNet.
+    """Shape of a ResNet, and how its batch norms see a batch.
 
     Attributes:
         block: `'bottleneck'` (ResNet-50 and deeper) or `'basic'` (ResNet-18, 34).
         stage_sizes: Number of blocks in each stage.
         width: Channels of the stem and of the first stage's inner convolutions.
         last_stride: Stride of the last stage; 1 in re-identification, 2 in torchvision.
+        batch_norm_parts: Parts of a batch that are normalised apart (`BatchNorm`).
     """
 
     block: str = "bottleneck"
     stage_sizes: Sequence[int] = (3, 4, 6, 3)
     width: int = 64
     last_stride: int = 1
+    batch_norm_parts: int = 1
 
     @property
     def num_features(self) -> int:
         """Channels of the last stage's output."""
         return self.width * 2 ** (len(self.stage_sizes) - 1) * BLOCKS[self.block].expansion
 
+    @property
+    def norm(self) -> Callable[..., BatchNorm]:
+        """Makes the model's batch norms, its heads' too."""
+        return functools.partial(BatchNorm, parts=self.batch_norm_parts)
+
 
 class Downsample(nnx.Module):
     """The shortcut of a block that changes resolution or channels: 1 x 1 convolution and norm."""
 
-    def __init__(self, features_in, features_out, stride, *, dtype=None):
+    def __init__(self, features_in, features_out, stride, *, norm=BatchNorm, dtype=None):
         self.conv = Conv(features_in, features_out, 1, stride, dtype=dtype)
-        self.bn = BatchNorm(features_out)
+        self.bn = norm(features_out)
 
     def __call__(self, x, *, train):
         """Maps (B, H, W, features_in) to (B, H / stride, W / stride, features_out)."""
@@ -50,12 +58,12 @@ class BasicBlock(nnx.Module):
 
     expansion = 1
 
-    def __init__(self, features_in, width, stride, *, dtype=None):
+    def __init__(self, features_in, width, stride, *, norm=BatchNorm, dtype=None):
         self.conv1 = Conv(features_in, width, 3, stride, dtype=dtype)
-        self.bn1 = BatchNorm(width)
+        self.bn1 = norm(width)
         self.conv2 = Conv(width, width, 3, 1, dtype=dtype)
-        self.bn2 = BatchNorm(width)
-        self.downsample = _shortcut(features_in, width, stride, dtype=dtype)
+        self.bn2 = norm(width)
+        self.downsample = _shortcut(features_in, width, stride, norm, dtype=dtype)
 
     def __call__(self, x, *, train):
         """Maps (B, H, W, features_in) to (B, H / stride, W / stride, width)."""
@@ -71,15 +79,15 @@ class Bottleneck(nnx.Module):
 
     expansion = 4
 
-    def __init__(self, features_in, width, stride, *, dtype=None):
+    def __init__(self, features_in, width, stride, *, norm=BatchNorm, dtype=None):
         features_out = width * self.expansion
         self.conv1 = Conv(features_in, width, 1, 1, dtype=dtype)
-        self.bn1 = BatchNorm(width)
+        self.bn1 = norm(width)
         self.conv2 = Conv(width, width, 3, stride, dtype=dtype)
-        self.bn2 = BatchNorm(width)
+        self.bn2 = norm(width)
         self.conv3 = Conv(width, features_out, 1, 1, dtype=dtype)
-        self.bn3 = BatchNorm(features_out)
-        self.downsample = _shortcut(features_in, features_out, stride, dtype=dtype)
+        self.bn3 = norm(features_out)
+        self.downsample = _shortcut(features_in, features_out, stride, norm, dtype=dtype)
 
     def __call__(self, x, *, train):
         """Maps (B, H, W, features_in) to (B, H / stride, W / stride, 4 width)."""
@@ -94,10 +102,10 @@ class Bottleneck(nnx.Module):
 BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck}
 
 
-def _shortcut(features_in, features_out, stride, *, dtype=None):
+def _shortcut(features_in, features_out, stride, norm, *, dtype=None):
     if stride == 1 and features_in == features_out:
         return None
-    return Downsample(features_in, features_out, stride, dtype=dtype)
+    return Downsample(features_in, features_out, stride, norm=norm, dtype=dtype)
 
 
 class ResNet(nnx.Module):
@@ -116,7 +124,7 @@ class ResNet(nnx.Module):
         self.dtype = dtype
         block = BLOCKS[config.block]
         self.conv1 = Conv(3, config.width, 7, 2, dtype=dtype)
-        self.bn1 = BatchNorm(config.width)
+        self.bn1 = config.norm(config.width)
         stages = []
         features = config.width
         for stage, size in enumerate(config.stage_sizes):
@@ -126,7 +134,7 @@ class ResNet(nnx.Module):
             blocks = []
             for index in range(size):
                 stride = first_stride if index == 0 else 1
-                blocks.append(block(features, width, stride, dtype=dtype))
+                blocks.append(block(features, width, stride, norm=config.norm, dtype=dtype))
                 features = width * block.expansion
             stages.append(nnx.List(blocks))
         self.layers = nnx.List(stages)

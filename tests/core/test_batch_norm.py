@@ -75,3 +75,26 @@ def test_a_constant_channel_is_no_division_by_zero(value):
     x = jnp.full((8, _CHANNELS), value)
     gradient = jax.grad(lambda v: jnp.sum(BatchNorm(_CHANNELS)(v, train=True) ** 2))(x)
     assert np.all(np.isfinite(gradient))
+
+
+@pytest.mark.parametrize(("images", "parts"), [(8, 4), (8, 1), (6, 4), (7, 3), (3, 5)])
+def test_parts_are_normalised_as_batches_of_their_own(images, parts):
+    """Cut as `torch.chunk` cuts; the running statistics and the gradients too."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(2.0, 3.0, (images, 4, 3, _CHANNELS)).astype(np.float32)
+    weights = jnp.asarray(rng.normal(size=x.shape), jnp.float32)
+    size = -(-images // parts)
+
+    def whole(x):
+        norm = BatchNorm(_CHANNELS, parts=parts)
+        y = norm(x, train=True)
+        return jnp.sum(y * weights), (y, norm.mean[...], norm.var[...])
+
+    def apart(x):
+        norms = [BatchNorm(_CHANNELS) for _ in range(0, images, size)]
+        chunks = [x[start : start + size] for start in range(0, images, size)]
+        y = jnp.concatenate([n(c, train=True) for n, c in zip(norms, chunks, strict=True)])
+        return jnp.sum(y * weights), (y, norms[0].mean[...], norms[0].var[...])
+
+    found, expected = (jax.jit(jax.grad(f, has_aux=True))(x) for f in (whole, apart))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), found, expected)

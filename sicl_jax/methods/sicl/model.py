@@ -22,11 +22,14 @@ class Projection(nnx.Module):
         features_out: Size of the output.
         trainable: False keeps every weight as it is, as PyTorch does for a layer no loss reaches
             (the silhouette encoder's projection); its running statistics still move.
+        norm: Makes the batch norm.
     """
 
-    def __init__(self, features_in: int, features_out: int, *, trainable: bool = True):
+    def __init__(
+        self, features_in: int, features_out: int, *, trainable: bool = True, norm=BatchNorm
+    ):
         self.linear = Linear(features_in, features_out, trained=trainable)
-        self.bn = BatchNorm(features_out, train_scale=trainable, train_bias=False)
+        self.bn = norm(features_out, train_scale=trainable, train_bias=False)
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps (B, features_in) to unit rows (B, features_out)."""
@@ -53,8 +56,8 @@ class Encoder(nnx.Module):
     def __init__(self, config: ResNetConfig, *, train_projection: bool = True, dtype=None):
         size = config.num_features
         self.backbone = ResNet(config, dtype=dtype)
-        self.feature_bn = BatchNorm(size, train_bias=False)
-        self.projection = Projection(size, size, trainable=train_projection)
+        self.feature_bn = config.norm(size, train_bias=False)
+        self.projection = Projection(size, size, trainable=train_projection, norm=config.norm)
 
     def __call__(self, images: jax.Array, *, train: bool) -> Encoding:
         """Encodes normalised images (B, H, W, 3)."""
@@ -84,7 +87,9 @@ class TwoStreamModel(nnx.Module):
             Encoder(config, train_projection=False, dtype=dtype) if silhouettes else None
         )
         self.fusion = (
-            Projection(2 * config.num_features, config.num_features) if silhouettes else None
+            Projection(2 * config.num_features, config.num_features, norm=config.norm)
+            if silhouettes
+            else None
         )
 
     def fuse(self, rgb_feature: jax.Array, silhouette_feature: jax.Array, *, train: bool):
