@@ -16,7 +16,7 @@ import optax
 from flax import nnx
 
 from sicl_jax import clustering, devices, memory, processes
-from sicl_jax.data import sampler
+from sicl_jax.data import samplers
 from sicl_jax.data.augment import AugmentConfig, augment, normalize
 from sicl_jax.errors import UsageError
 from sicl_jax.methods.base import Batch, TrainingData, WeightsOnly
@@ -266,7 +266,7 @@ class Sicl:
 
     def draw_batches(self, state: SiclState, data: TrainingData, epoch: int) -> np.ndarray:
         """Batches of pseudo-identities, four images each (section 5)."""
-        return sampler.draw_epoch(
+        return samplers.draw_pseudo_identities(
             devices.fetch(state.clusters.labels)[: len(data)],
             data.cameras,
             steps=self.config.steps_per_epoch,

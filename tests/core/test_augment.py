@@ -1,15 +1,13 @@
-"""Augmentation and sampling against the laws they must obey."""
+"""Augmentation against the laws it must obey."""
 
 import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from PIL import Image
 
-from sicl_jax.data import augment, sampler
-from sicl_jax.errors import UserError
+from sicl_jax.data import augment
 
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
@@ -160,57 +158,3 @@ def test_a_rectangle_has_the_colour_that_the_config_says():
     expected = images.copy()
     expected[0, 1:4, 2:6] = (1, 2, 3)
     np.testing.assert_array_equal(augment.erase(images, boxes, (1, 2, 3)), expected)
-
-
-def _draw(labels, cameras, *, steps=20, batch_size=16, seed=0):
-    return sampler.draw_epoch(
-        np.asarray(labels),
-        np.asarray(cameras),
-        steps=steps,
-        batch_size=batch_size,
-        num_instances=4,
-        rng=np.random.default_rng(seed),
-    )
-
-
-def test_every_pseudo_identity_gives_four_images_of_its_own_from_other_cameras():
-    rng = np.random.default_rng(0)
-    labels = np.repeat(np.arange(10), 12)
-    cameras = rng.integers(0, 3, 120)
-    batches = _draw(labels, cameras)
-    assert batches.shape == (20, 16) and batches.dtype == np.int32
-    for group in batches.reshape(-1, 4):
-        assert len(set(labels[group])) == 1
-        assert len(set(group)) == 4
-        assert np.all(cameras[group[1:]] != cameras[group[0]])
-
-
-def test_all_identities_come_before_any_comes_again():
-    labels = np.repeat(np.arange(10), 4)
-    stream = labels[_draw(labels, np.arange(40) % 2, steps=5).reshape(-1, 4)[:, 0]]
-    assert sorted(stream[:10]) == list(range(10)) == sorted(stream[10:20])
-
-
-def test_one_camera_small_and_single_pseudo_identities():
-    labels = np.array([0] * 6 + [1] * 2 + [2] + [3] * 20)
-    stream = _draw(labels, np.zeros(29, int), steps=6).reshape(-1)
-    runs = np.split(stream, np.flatnonzero(np.diff(labels[stream])) + 1)
-    for run in runs[1:-1]:
-        label = labels[run[0]]
-        if label == 2:
-            assert set(run) == {8}
-        elif label == 0:  # enough images in one camera: no repeats within a draw of four
-            assert len(set(run[:4])) == 4
-        elif label == 1:  # two images only: the other one is drawn again and again
-            assert set(run[1:4]) == {6, 7} - {run[0]}
-
-
-def test_same_seed_same_batches():
-    labels, cameras = np.repeat(np.arange(8), 5), np.arange(40) % 3
-    np.testing.assert_array_equal(_draw(labels, cameras), _draw(labels, cameras))
-    assert not np.array_equal(_draw(labels, cameras), _draw(labels, cameras, seed=1))
-
-
-def test_fewer_images_than_a_batch_is_refused():
-    with pytest.raises(UserError, match="5 training images are fewer than one batch of 16"):
-        _draw(np.zeros(5, int), np.zeros(5, int))
