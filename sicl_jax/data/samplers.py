@@ -62,6 +62,94 @@ def draw_pseudo_identities(
     return np.stack(batches[:steps]).astype(np.int32)
 
 
+def draw_identities(
+    labels: np.ndarray, *, batch_size: int, num_instances: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draws batches of P identities with K images each (`docs/methods/cssc.md`, section 4).
+
+    Each identity's images are shuffled and cut into groups of K; one with fewer first draws K of
+    its own with replacement, and what is left over is not used in this epoch. While P identities
+    have groups left, P of them, chosen uniformly, give the next group of each. Then the epoch ends
+    and the rest is dropped, so that epochs vary in length.
+
+    Args:
+        labels: (N,) int, the identity of each image; -1 for images that are not drawn.
+        batch_size: P K, images in a batch.
+        num_instances: K.
+        rng: Source of the draws.
+
+    Returns:
+        (S, B) int32; an identity's images stand side by side.
+
+    Raises:
+        UserError: There are fewer than P identities.
+    """
+    num_identities = batch_size // num_instances
+    groups = []
+    for members in members_of(labels):
+        if len(members) < num_instances:
+            members = rng.choice(members, num_instances)
+        count = len(members) // num_instances
+        shuffled = rng.permutation(members)[: count * num_instances]
+        groups.append(list(shuffled.reshape(count, num_instances)))
+    if len(groups) < num_identities:
+        raise UserError(
+            f"{len(groups)} identities are fewer than the {num_identities} of a batch: lower "
+            "--config.batch_size or raise --config.sampler.num_instances"
+        )
+    batches = []
+    left = np.arange(len(groups))
+    while len(left) >= num_identities:
+        chosen = rng.choice(left, num_identities, replace=False)
+        batches.append(np.concatenate([groups[identity].pop() for identity in chosen]))
+        left = left[[len(groups[identity]) > 0 for identity in left]]
+    return np.stack(batches).astype(np.int32)
+
+
+def check_identities(
+    labels: np.ndarray, *, name: str, batch_size: int, num_instances: int
+) -> list[str]:
+    """Refuses labels that `draw_identities` cannot draw from, before any work.
+
+    Args:
+        labels: (N,) int, the identity of each training image, -1 unknown.
+        name: Of the data set, for messages.
+        batch_size: Images in a batch.
+        num_instances: Images of an identity in a batch.
+
+    Returns:
+        Warnings, one line each.
+
+    Raises:
+        UserError: Identities are unknown, or too few.
+    """
+    unknown = np.count_nonzero(labels < 0)
+    if unknown == len(labels):
+        raise UserError(
+            f"{name}: its training images have no identities; train with a method that needs none "
+            "(sicl, cluster_contrast), or prepare it from folders named by person"
+        )
+    if unknown:
+        raise UserError(
+            f"{name}: {unknown} of {len(labels)} training images have no identity; "
+            "take them out or name their persons, and prepare it again"
+        )
+    identities, counts = np.unique(labels, return_counts=True)
+    if len(identities) < (wanted := batch_size // num_instances):
+        raise UserError(
+            f"{name}: {len(identities)} training identities are fewer than the {wanted} of a "
+            "batch; lower --config.batch_size or raise --config.sampler.num_instances"
+        )
+    single = identities[counts == 1]
+    if not len(single):
+        return []
+    return [
+        f"{name}: {len(single)} of {len(identities)} training identities have one image "
+        f"(the first: {single[0]}), which stands in its batches {num_instances} times; "
+        "add images of them or take them out"
+    ]
+
+
 def members_of(labels: np.ndarray) -> list[np.ndarray]:
     """Returns the indexes of each label's samples, in ascending order of labels from 0 up."""
     order = np.argsort(labels, kind="stable")

@@ -40,24 +40,25 @@ def resnet(module: ResNet, *, stem: tuple[str, str], stages: Iterable[str]) -> N
     Args:
         module: The backbone.
         stem: Names of the first convolution and its batch norm.
-        stages: Names of the stages, as many as there are.
+        stages: Names of the stages, from the first; stages behind the last name are left out.
     """
     names = {f"{stem[0]}.weight": module.conv1.kernel, **batch_norm(stem[1], module.bn1)}
-    for stage, blocks in zip(stages, module.layers, strict=True):
-        for index, block in enumerate(blocks):
-            names |= _block(f"{stage}.{index}", block)
+    for stage, blocks in zip(stages, module.layers, strict=False):
+        for index, part in enumerate(blocks):
+            names |= block(f"{stage}.{index}", part)
     return names
 
 
-def _block(prefix: str, block: nnx.Module) -> Names:
+def block(prefix: str, module: nnx.Module) -> Names:
+    """Names of a ResNet's block, torchvision's behind the prefix."""
     names: Names = {}
     for i in (1, 2, 3):
-        if hasattr(block, f"conv{i}"):
-            names[f"{prefix}.conv{i}.weight"] = getattr(block, f"conv{i}").kernel
-            names |= batch_norm(f"{prefix}.bn{i}", getattr(block, f"bn{i}"))
-    if block.downsample is not None:
-        names[f"{prefix}.downsample.0.weight"] = block.downsample.conv.kernel
-        names |= batch_norm(f"{prefix}.downsample.1", block.downsample.bn)
+        if hasattr(module, f"conv{i}"):
+            names[f"{prefix}.conv{i}.weight"] = getattr(module, f"conv{i}").kernel
+            names |= batch_norm(f"{prefix}.bn{i}", getattr(module, f"bn{i}"))
+    if module.downsample is not None:
+        names[f"{prefix}.downsample.0.weight"] = module.downsample.conv.kernel
+        names |= batch_norm(f"{prefix}.downsample.1", module.downsample.bn)
     return names
 
 

@@ -87,3 +87,62 @@ def test_same_seed_same_batches():
 def test_fewer_images_than_a_batch_is_refused():
     with pytest.raises(UserError, match="5 training images are fewer than one batch of 16"):
         _draw(np.zeros(5, int), np.zeros(5, int))
+
+
+def _draw_identities(labels, *, batch_size=12, seed=0):
+    rng = np.random.default_rng(seed)
+    return samplers.draw_identities(labels, batch_size=batch_size, num_instances=4, rng=rng)
+
+
+def test_batches_of_whole_groups_of_distinct_identities_until_too_few_are_left():
+    sizes = [1, 3, 4, 9, 11, 20, 40]
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(7), sizes))
+    lengths = set()
+    for seed in range(20):
+        batches = _draw_identities(labels, seed=seed)
+        lengths.add(len(batches))
+        groups = labels[batches].reshape(-1, 3, 4)
+        assert np.all(groups == groups[..., :1])
+        assert all(len(set(batch)) == 3 for batch in groups[..., 0])
+        used, times = np.unique(batches, return_counts=True)
+        assert set(labels[used[times > 1]]) <= {0, 1}  # Those with fewer images than a group.
+        left = np.array([1, 1, 1, 2, 2, 5, 10]) - np.bincount(groups[..., 0].ravel(), minlength=7)
+        assert left.min() >= 0 and np.count_nonzero(left) < 3
+    assert len(lengths) > 1
+
+
+def test_identities_are_chosen_whatever_they_have_left():
+    """Of one with many groups and five with one each, the first batch has any two alike."""
+    labels = np.repeat(np.arange(6), [400, 4, 4, 4, 4, 4])
+    first = np.concatenate(
+        [labels[_draw_identities(labels, batch_size=8, seed=seed)[0]] for seed in range(300)]
+    )
+    assert 70 < np.count_nonzero(first == 0) / 4 < 130  # 300 x 2 / 6 = 100.
+
+
+def test_epochs_differ_and_may_be_drawn_again():
+    labels = np.repeat(np.arange(6), 8)
+    np.testing.assert_array_equal(_draw_identities(labels), _draw_identities(labels))
+    other = _draw_identities(labels, seed=1)
+    assert other.dtype == np.int32 and not np.array_equal(_draw_identities(labels)[:1], other[:1])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.full(8, -1), "have no identities; train with a method that needs none"),
+        (np.array([0, 0, 1, 1, 2, -1]), "1 of 6 training images have no identity"),
+        (np.array([0, 0, 5, 5]), "2 training identities are fewer than the 3 of a batch"),
+    ],
+)
+def test_labels_that_cannot_be_drawn_from_are_refused_in_one_line(labels, message):
+    with pytest.raises(UserError, match=message) as caught:
+        samplers.check_identities(labels, name="mine", batch_size=12, num_instances=4)
+    assert str(caught.value).startswith("mine: ") and "\n" not in str(caught.value)
+
+
+def test_an_identity_of_one_image_is_told():
+    labels = np.array([0, 0, 7, 9, 9, 9])
+    (warning,) = samplers.check_identities(labels, name="mine", batch_size=12, num_instances=4)
+    assert "1 of 3 training identities have one image (the first: 7)" in warning
+    assert samplers.check_identities(labels[:2], name="", batch_size=4, num_instances=4) == []
