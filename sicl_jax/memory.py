@@ -2,7 +2,7 @@
 
 Instance memory (SiCL: `algorithm.md` section 3; arXiv 2305.13600, section 3.2) is a `Bank` of one
 row per image and the mean row of every cluster; cluster memory (Cluster Contrast:
-`methods/cluster_contrast.md` section 5; arXiv 2103.11568) is an array of one row per cluster.
+`docs/methods/cluster_contrast.md` section 5; arXiv 2103.11568) is an array of one row per cluster.
 Both are arrays, and every operation on them is a pure function, so they live inside the jitted
 training step.
 

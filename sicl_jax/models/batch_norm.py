@@ -16,7 +16,7 @@ class BatchNorm(nnx.Module):
     and `momentum` is the weight of the *new* batch.
 
     With `parts` it computes what PyTorch's DataParallel does on as many GPUs
-    (`methods/cluster_contrast.md` section 2): the batch is cut into contiguous parts of
+    (`docs/methods/cluster_contrast.md` section 2): the batch is cut into contiguous parts of
     ceil(B / parts) samples, the last of which may be smaller, each is normalised by its own
     statistics, and the running ones follow the first part alone. The number of devices changes
     nothing: statistics are those of whole parts. A device that holds whole parts needs no other's

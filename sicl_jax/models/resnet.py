@@ -9,7 +9,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sicl_jax.models.batch_norm import BatchNorm
-from sicl_jax.models.layers import Conv, wide
+from sicl_jax.models.layers import Constant, Conv, param, wide
+
+_LEAST = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,6 +164,26 @@ def run(blocks: Sequence[nnx.Module], x: jax.Array, *, train: bool) -> jax.Array
 def average_pool(maps: jax.Array) -> jax.Array:
     """Means over all positions: (B, H, W, D) to (B, D), at least float32."""
     return jnp.mean(wide(maps), axis=(1, 2))
+
+
+class GeneralizedMean(nnx.Module):
+    """GeM: g = (mean over positions of max(a, 1e-6)^p)^(1/p), one trained p for all channels.
+
+    `docs/methods/cluster_contrast.md` section 2; Radenovic et al. 2018. No gradient reaches an
+    activation below 1e-6.
+    """
+
+    def __init__(self, p: float = 3.0):
+        self.p = param((1,), Constant(p))
+
+    def __call__(self, maps: jax.Array) -> jax.Array:
+        """Pools (B, H, W, D) to (B, D), at least float32."""
+        maps = wide(maps)
+        p = self.p[...]
+        a = jnp.where(maps >= _LEAST, maps, _LEAST)
+        # The formula in units of a channel's largest activation: powers of 1e-6 would underflow.
+        unit = jax.lax.stop_gradient(jnp.max(a, axis=(1, 2), keepdims=True))
+        return unit[:, 0, 0] * jnp.mean((a / unit) ** p, axis=(1, 2)) ** (1 / p)
 
 
 def max_pool(x: jax.Array) -> jax.Array:

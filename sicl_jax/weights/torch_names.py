@@ -16,6 +16,7 @@ from flax import nnx
 from sicl_jax import devices
 from sicl_jax.errors import UserError
 from sicl_jax.models.batch_norm import BatchNorm
+from sicl_jax.models.encoder import Encoder
 from sicl_jax.models.resnet import ResNet
 
 Names = dict[str, nnx.Variable]
@@ -47,6 +48,19 @@ def resnet(module: ResNet, *, stem: tuple[str, str], stages: Iterable[str]) -> N
         for index, part in enumerate(blocks):
             names |= block(f"{stage}.{index}", part)
     return names
+
+
+def encoder(module: Encoder) -> Names:
+    """Names of an encoder in the published code of SiCL and of Cluster Contrast.
+
+    `base` are torchvision's children by number: 0 the first convolution, 1 its batch norm, 4 and
+    up the stages; then `gap` where the pooling is trained, and `feat_bn`.
+    """
+    stages = [f"base.{4 + number}" for number in range(len(module.backbone.layers))]
+    names = resnet(module.backbone, stem=("base.0", "base.1"), stages=stages)
+    if module.gem is not None:
+        names["gap.p"] = module.gem.p
+    return names | batch_norm("feat_bn", module.feature_bn)
 
 
 def block(prefix: str, module: nnx.Module) -> Names:

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from sicl_jax.models import encoder
 from sicl_jax.models.batch_norm import BatchNorm
 from sicl_jax.models.layers import Linear, l2_normalize
-from sicl_jax.models.resnet import ResNet, ResNetConfig, average_pool
+from sicl_jax.models.resnet import ResNetConfig
 
 
 class Projection(nnx.Module):
@@ -50,25 +51,18 @@ class Encoding:
     projection: jax.Array
 
 
-class Encoder(nnx.Module):
-    """ResNet, batch norm and L2 normalisation; beside it a projection head."""
+class Encoder(encoder.Encoder):
+    """The encoder of a stream; beside its feature a projection."""
 
     def __init__(self, config: ResNetConfig, *, train_projection: bool = True, dtype=None):
+        super().__init__(config, dtype=dtype)
         size = config.num_features
-        self.backbone = ResNet(config, dtype=dtype)
-        self.feature_bn = config.norm(size, train_bias=False)
         self.projection = Projection(size, size, trainable=train_projection, norm=config.norm)
 
     def __call__(self, images: jax.Array, *, train: bool) -> Encoding:
         """Encodes normalised images (B, H, W, 3)."""
-        pooled = average_pool(self.backbone.maps(images, train=train))
-        feature = l2_normalize(self.feature_bn(pooled, train=train))
-        return Encoding(feature, self.projection(pooled, train=train))
-
-    def embed(self, images: jax.Array) -> jax.Array:
-        """The feature alone, in evaluation mode: (B, H, W, 3) to (B, D) unit rows."""
-        pooled = average_pool(self.backbone.maps(images, train=False))
-        return l2_normalize(self.feature_bn(pooled, train=False))
+        pooled = self.pool(images, train=train)
+        return Encoding(self.feature(pooled, train=train), self.projection(pooled, train=train))
 
 
 class TwoStreamModel(nnx.Module):

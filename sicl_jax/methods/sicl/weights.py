@@ -1,9 +1,8 @@
 """Checkpoints of the authors' training script: reading them, and writing what it can read.
 
-Their encoder is `base` (torchvision's children by number: 0 the first
-convolution, 1 its batch norm, 4 and up the stages), `feat_bn`, `full_connect`
-and `full_bn`; the fusion head is the last two alone. Checkpoints hold these
-under `state_dict`, each name after `module.`.
+To the names of an encoder (`torch_names.encoder`) they add `full_connect` and
+`full_bn`; the fusion head is these two alone. Checkpoints hold them under
+`state_dict`, each name after `module.`.
 """
 
 import os
@@ -18,18 +17,11 @@ from sicl_jax.weights import torch_names, torchvision
 from sicl_jax.weights.torch_files import load_state_dict
 
 _PREFIX = "module."
-_FIRST_STAGE = 4
 
 
 def names(encoder: Encoder) -> torch_names.Names:
     """The authors' names of an encoder's variables, less `module.`."""
-    count = len(encoder.backbone.layers)
-    stages = [f"base.{stage}" for stage in range(_FIRST_STAGE, _FIRST_STAGE + count)]
-    return {
-        **torch_names.resnet(encoder.backbone, stem=("base.0", "base.1"), stages=stages),
-        **torch_names.batch_norm("feat_bn", encoder.feature_bn),
-        **head_names(encoder.projection),
-    }
+    return torch_names.encoder(encoder) | head_names(encoder.projection)
 
 
 def head_names(projection: Projection) -> torch_names.Names:

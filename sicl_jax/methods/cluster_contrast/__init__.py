@@ -1,0 +1,1 @@
+"""Cluster Contrast (arXiv 2103.11568)."""
