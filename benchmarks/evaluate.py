@@ -20,7 +20,7 @@ import time
 
 import numpy as np
 
-from sicl_jax.evaluation import UNKNOWN, FeatureSet, rules
+from sicl_jax.evaluation import FeatureSet, rules
 from sicl_jax.evaluation.distances import euclidean_rows
 from sicl_jax.evaluation.metrics import CMC_RANKS, summarize
 from sicl_jax.evaluation.ranking import Ranking, rank
@@ -95,11 +95,10 @@ def make_set(rng, centres, count):
         rows = features[start : start + 4096]
         rows += 0.15 * centres[identities[start : start + 4096]]
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    unknown = np.full(count, UNKNOWN)
     tracklets = TRACKLETS_PER_IDENTITY * identities + rng.integers(
         TRACKLETS_PER_IDENTITY, size=count
     )
-    return FeatureSet(features, identities, unknown, unknown, tracklets)
+    return FeatureSet(features, {"identity": identities, "tracklet": tracklets})
 
 
 def compile_ahead(query, gallery):
@@ -153,8 +152,9 @@ class LoopBetweenBlocks:
 
     def _rank(self, q, row, kind=None):
         order = np.argsort(row, kind=kind)
-        same = self.gallery.identities[order] == self.query.identities[q]
-        kept = ~(same & (self.gallery.tracklets[order] == self.query.tracklets[q]))
+        query, gallery = self.query.labels, self.gallery.labels
+        same = gallery["identity"][order] == query["identity"][q]
+        kept = ~(same & (gallery["tracklet"][order] == query["tracklet"][q]))
         matches = same[kept]
         if not matches.any():
             return 0, 0.0

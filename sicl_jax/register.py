@@ -116,6 +116,6 @@ METHODS = Registry("method", {"sicl": "sicl_jax.methods.sicl:Sicl"}, "sicl_jax.m
 DATASETS = Registry("data set", _builders(), "sicl_jax.datasets")
 """TFDS builder classes."""
 
-PROTOCOLS = Registry("data set with test protocols")
-"""`sicl_jax.evaluation.protocols.Protocols` of data sets, filled there and by
-`sicl_jax.evaluation.register_protocols`; a data set that has none here gets default ones."""
+PROTOCOLS = Registry("data set with test protocols", group="sicl_jax.protocols")
+"""`sicl_jax.evaluation.protocols.Protocols` by the data set's name, filled there; a data set that
+has none gets default ones."""

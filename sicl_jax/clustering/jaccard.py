@@ -5,6 +5,7 @@ m = sum_k min(V_ik, V_jk) is gathered over the columns that i and j share; what 
 any column has d = 1 and is never looked at. Memory is O(N k), and threads work on blocks of rows.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,51 +94,61 @@ def jaccard_similarity(
 
 
 def encode(features: np.ndarray, neighbors: Neighbors, k1: int, k2: int) -> Encoding:
-    """The k-reciprocal encoding V after averaging over `k2` neighbours.
+    """The k-reciprocal encoding V of unit rows, weighed by their similarities.
 
     Args:
         features: (N, D) float32 unit rows.
-        neighbors: lists of min(k1, N) neighbours.
-        k1: see `jaccard_similarity`.
-        k2: see `jaccard_similarity`.
+        neighbors: Lists of min(k1, N) neighbours.
+        k1: See `jaccard_similarity`.
+        k2: See `jaccard_similarity`.
     """
-    sets, sizes = _reciprocal_sets(neighbors.indices, k1)
-    half_sets, half_sizes = _reciprocal_sets(neighbors.indices, round(k1 / 2))
-    num_rows = len(features)
+
+    def weigh(*rows):
+        kernels.weigh_by_similarity(features, neighbors.indices, neighbors.similarities, *rows)
+
+    return _with_columns(*encoding_rows(neighbors.indices, k1, k2, weigh))
+
+
+def encoding_rows(
+    lists: np.ndarray, k1: int, k2: int, weigh: Callable[..., None]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The k-reciprocal encoding, for clustering and for re-ranking (Zhong et al., 2017, sec. 3).
+
+    Args:
+        lists: (N, K) int32 neighbours of each row, itself first; -1 where fewer were found.
+        k1: Two rows are reciprocal if each is among the other's first k1 + 1.
+        k2: Rows averaged over, the row itself among them.
+        weigh: Fills in the weights before averaging, from (first, last, ends, indices, values):
+            rows `first` to `last` have the members `indices` up to their `ends`.
+
+    Returns:
+        CSR arrays of V: row starts, columns, float32 weights. Rows sum to one.
+    """
+    sets, sizes = _reciprocal_sets(lists, k1)
+    half_sets, half_sizes = _reciprocal_sets(lists, round(k1 / 2))
+    num_rows = len(lists)
     widest = min(num_rows, sets.shape[1] * (1 + half_sets.shape[1]))
 
     def encode_block(first, last, scratch):
         ends = np.empty(last - first, np.int64)
         indices = np.empty((last - first) * widest, np.int32)
+        marks = scratch.seen, scratch.also_seen
+        kernels.expand(sets, sizes, half_sets, half_sizes, first, last, *marks, ends, indices)
+        indices = indices[: ends[-1]].copy()
         values = np.empty(len(indices), np.float32)
-        kernels.encode(
-            features,
-            neighbors.indices,
-            neighbors.similarities,
-            sets,
-            sizes,
-            half_sets,
-            half_sizes,
-            first,
-            last,
-            scratch.seen,
-            scratch.also_seen,
-            ends,
-            indices,
-            values,
-        )
-        return ends, indices[: ends[-1]].copy(), values[: ends[-1]].copy()
+        weigh(first, last, ends, indices, values)
+        return ends, indices, values
 
     row_starts, columns, weights = _join(map_blocks(encode_block, num_rows, BLOCK_ROWS))
-    k2 = min(k2, neighbors.indices.shape[1])
-    widest = min(num_rows, k2 * int(np.diff(row_starts).max()))
+    k2 = min(k2, lists.shape[1])
+    widest = min(num_rows, k2 * int(np.diff(row_starts).max(initial=0)))
 
     def average_block(first, last, scratch):
         ends = np.empty(last - first, np.int64)
         indices = np.empty((last - first) * widest, np.int32)
         values = np.empty(len(indices), np.float32)
         kernels.average(
-            neighbors.indices,
+            lists,
             k2,
             row_starts,
             columns,
@@ -152,7 +163,7 @@ def encode(features: np.ndarray, neighbors: Neighbors, k1: int, k2: int) -> Enco
         )
         return ends, indices[: ends[-1]].copy(), values[: ends[-1]].copy()
 
-    return _with_columns(*_join(map_blocks(average_block, num_rows, BLOCK_ROWS)))
+    return _join(map_blocks(average_block, num_rows, BLOCK_ROWS))
 
 
 def similarity_graph(encoding: Encoding, min_similarity: float = 0.0) -> sp.csr_array:
@@ -212,7 +223,8 @@ def _reciprocal_sets(indices: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarra
 
 def _join(blocks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """CSR arrays of blocks of rows, each (ends of its rows, indices, values)."""
-    ends, indices, values = zip(*blocks, strict=True)
+    nothing = np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.float32)
+    ends, indices, values = zip(*(list(blocks) or [nothing]), strict=True)
     offsets = np.cumsum([0] + [len(block) for block in indices])
     starts = [block + offset for block, offset in zip(ends, offsets[:-1], strict=True)]
     return (

@@ -118,26 +118,13 @@ def _similarity(features, neighbors, similarities, i, j):
 
 
 @_compiled
-def encode(
-    features,
-    neighbors,
-    similarities,
-    sets,
-    sizes,
-    half_sets,
-    half_sizes,
-    first,
-    last,
-    in_set,
-    in_expansion,
-    ends,
-    indices,
-    values,
-):
-    """Rows of V before averaging: softmax of -(2 - 2 f_i . f_j) over the expanded set of i."""
+def expand(sets, sizes, half_sets, half_sizes, first, last, in_set, in_expansion, ends, indices):
+    """The expanded k-reciprocal sets of rows first..last, one after another.
+
+    A member's own half set joins if more than 2/3 of it lies in the unexpanded set.
+    """
     end = 0
     for i in range(first, last):
-        start = end
         for a in range(sizes[i]):
             j = sets[i, a]
             in_set[j] = i
@@ -157,6 +144,15 @@ def encode(
                         in_expansion[c] = i
                         indices[end] = c
                         end += 1
+        ends[i - first] = end
+
+
+@_compiled
+def weigh_by_similarity(features, neighbors, similarities, first, last, ends, indices, values):
+    """Weights exp(-(2 - 2 f_i . f_j)) of the members of rows first..last, of sum one each."""
+    start = 0
+    for i in range(first, last):
+        end = ends[i - first]
         total = 0.0
         for p in range(start, end):
             s = _similarity(features, neighbors, similarities, i, indices[p])
@@ -165,7 +161,26 @@ def encode(
             total += weight
         for p in range(start, end):
             values[p] /= total
-        ends[i - first] = end
+        start = end
+
+
+@_compiled_reassociating
+def weigh_by_distance(points, farthest, first, last, ends, indices, values):
+    """Weights exp(-(|p_i - p_j|^2 / farthest_i)^2) of the members of rows first..last, as above."""
+    start = 0
+    for i in range(first, last):
+        end = ends[i - first]
+        total = np.float32(0)
+        for p in range(start, end):
+            square = np.float32(0)
+            for d in range(points.shape[1]):
+                difference = points[i, d] - points[indices[p], d]
+                square += difference * difference
+            values[p] = np.exp(-((square / farthest[i]) ** 2))
+            total += values[p]
+        for p in range(start, end):
+            values[p] /= total
+        start = end
 
 
 @_compiled

@@ -37,6 +37,16 @@ class Split:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def labels(self) -> dict[str, Int32[np.ndarray, "N"]]:
+        """The labels by their singular names."""
+        return {
+            "identity": self.identities,
+            "camera": self.cameras,
+            "clothes": self.clothes,
+            "tracklet": self.tracklets,
+        }
+
 
 class ReidDataset:
     """A prepared data set.

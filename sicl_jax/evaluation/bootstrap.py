@@ -43,19 +43,18 @@ def with_intervals(result: Result, samples: int, *, level: float = 0.95, seed: i
 
 
 def _values(result: Result) -> Float64[np.ndarray, "Q M"]:
-    """Each counted query's share in each figure, averaged over the draws.
-
-    Which queries are skipped is the same in all draws, as each has an image of each identity.
-    """
-    of_draws = [_ranking_values(ranking) for ranking in result.rankings]
-    return np.mean(of_draws, axis=0)
+    """Each counted query's share in each figure, averaged over the draws that count it."""
+    values = np.stack([_ranking_values(ranking) for ranking in result.rankings])
+    times = np.stack([ranking.first_match > 0 for ranking in result.rankings]).sum(axis=0)
+    counted = times > 0
+    return values.sum(axis=0)[counted] / times[counted, None]
 
 
 def _ranking_values(ranking: Ranking) -> Float64[np.ndarray, "Q M"]:
-    counted = ranking.first_match > 0
-    hits = [ranking.first_match <= k for k in REPORTED_RANKS]
+    """Zeros for a skipped query."""
+    hits = [(ranking.first_match > 0) & (ranking.first_match <= k) for k in REPORTED_RANKS]
     columns = [*hits, ranking.average_precision, ranking.inverse_penalty]
-    return np.stack(columns, axis=1, dtype=np.float64)[counted]
+    return np.stack(columns, axis=1, dtype=np.float64)
 
 
 def _resampled_means(

@@ -1,6 +1,7 @@
-"""Run a data set's protocols on the features of its splits."""
+"""Runs a data set's protocols on the features of its splits."""
 
 import logging
+import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -12,8 +13,8 @@ from sicl_jax.evaluation.bootstrap import with_intervals
 from sicl_jax.evaluation.features import UNKNOWN, FeatureSet
 from sicl_jax.evaluation.metrics import Result
 from sicl_jax.evaluation.progress import MakeBar, silent
-from sicl_jax.evaluation.protocols import Protocol, Selection, protocols
-from sicl_jax.evaluation.ranking import Ranking, rank
+from sicl_jax.evaluation.protocols import Draw, Protocol, Selection, Side, protocols
+from sicl_jax.evaluation.ranking import Ranking, join, rank
 from sicl_jax.evaluation.reranking import Reranking, reranked_rows
 
 logger = logging.getLogger(__name__)
@@ -34,50 +35,56 @@ def evaluate_dataset(
     bootstrap: int = 0,
     progress: MakeBar = silent,
 ) -> dict[str, Result]:
-    """Test features under the protocols of a data set.
+    """Tests features under the protocols of a data set.
 
     Args:
-        dataset_name: as in `prcc` or `synthetic_people/demo`.
-        splits: features by the split's name; a protocol whose splits are not given is left out.
-        seed: decides the single-shot galleries and the bootstrap's samples.
-        draws: number of single-shot galleries, 3 or more as the trimmed mean drops two.
-        only: names of the protocols to run, all of them if None.
-        changing_identities: the identities that change clothes, for protocols restricted to
+        dataset_name: As in `prcc` or `synthetic_people/demo`.
+        splits: Features by the split's name; a protocol whose splits are not given is left out.
+        seed: Decides the drawn galleries, but those of published trials, and the bootstrap.
+        draws: Number of drawn galleries, 3 or more as the trimmed mean drops two.
+        only: Names of the protocols to run, all of them if None.
+        changing_identities: The identities that change clothes, for protocols restricted to
             them; if None, those with more than one outfit in query and gallery together.
-        reranking: parameters of k-reciprocal re-ranking, or None for none.
-        bootstrap: number of the bootstrap's samples, 0 for no confidence intervals.
-        progress: makes a progress bar of a number of steps and a description.
+        reranking: Parameters of k-reciprocal re-ranking, or None for none.
+        bootstrap: Number of the bootstrap's samples, 0 for no confidence intervals.
+        progress: Makes a progress bar of a number of steps and a description.
 
     Returns:
         Results by the protocol's name, the primary protocol first.
 
     Raises:
-        UsageError: an unknown data set or protocol, a split that is missing, or too few draws.
-        UserError: labels that a protocol needs are unknown, or no query has a true match.
+        UsageError: An unknown protocol, a split that is missing, too few draws, or re-ranking of
+            features that are compared by their inner products.
+        UserError: Labels that a protocol needs are unknown, or no query has a true match.
     """
     if draws < MIN_DRAWS:
         raise UsageError(f"draws = {draws}: give {MIN_DRAWS} or more")
+    if reranking is not None and any(side.similarity == "dot" for side in splits.values()):
+        raise UsageError(
+            "re-ranking needs Euclidean distances, and these features are compared by their inner "
+            "products; test them without it"
+        )
     chosen = _choose(dataset_name, splits, only)
     results = {}
     # Protocols with the same queries and gallery share their distances.
-    for selection in dict.fromkeys(protocol.selection for protocol in chosen):
-        query, gallery = select_sides(selection, splits, changing_identities)
+    for parts, count, ties in dict.fromkeys(map(_ranked_by, chosen)):
+        sides = [select_sides(part, splits, changing_identities) for part in parts]
         group = [
             protocol
             for protocol in chosen
-            if protocol.selection == selection
-            and _labels_known(dataset_name, protocol, query, gallery)
+            if _ranked_by(protocol) == (parts, count, ties)
+            and _labels_known(dataset_name, protocol, sides)
         ]
         if not group:
             continue
-        galleries = (
-            _single_shot_galleries(gallery, seed, draws) if selection.single_shot else [gallery]
-        )
+        trials = _trials(parts, sides, seed, draws)
+        options = {"count": count, "ties": ties}
         title = f"{dataset_name}, {group[0].name}"
-        rankings = _rank_draws(query, galleries, group, reranking, progress, title)
+        rankings = _rank_trials(trials, group, options, reranking, progress, title)
+        cameras = np.concatenate([query.label("camera") for query, _ in sides])
         for protocol in group:
-            of_draws = [ranking[protocol.name] for ranking in rankings]
-            result = _result(dataset_name, protocol, of_draws)
+            of_trials = [ranking[protocol.name] for ranking in rankings]
+            result = _result(dataset_name, protocol, of_trials, cameras)
             if result is not None:
                 results[protocol.name] = result
     if not results:
@@ -96,7 +103,7 @@ def evaluate_dataset(
 def _choose(
     dataset_name: str, splits: Mapping[str, FeatureSet], only: Collection[str] | None
 ) -> list[Protocol]:
-    """Protocols that are asked for and whose splits are there, in the table's order."""
+    """The protocols that are asked for and whose splits are there, in the table's order."""
     table = protocols(dataset_name)
     names = [protocol.name for protocol in table]
     unknown = sorted(set(only or ()) - set(names))
@@ -109,12 +116,9 @@ def _choose(
             f"no protocol of {dataset_name} is asked for; choose from {', '.join(names)}"
         )
     wanted = [protocol for protocol in table if only is None or protocol.name in only]
-    sides = {
-        protocol.name: {protocol.selection.query, protocol.selection.gallery} for protocol in wanted
-    }
-    present = [protocol for protocol in wanted if sides[protocol.name] <= splits.keys()]
+    present = [protocol for protocol in wanted if set(protocol.splits) <= splits.keys()]
     if not present or (only is not None and len(present) < len(wanted)):
-        missing = sorted(set().union(*sides.values()) - splits.keys())
+        missing = sorted({name for protocol in wanted for name in protocol.splits} - splits.keys())
         raise UsageError(
             f"{dataset_name}: its test needs features of {', '.join(missing)}; "
             f"given are {', '.join(sorted(splits)) or 'none'}"
@@ -122,56 +126,70 @@ def _choose(
     return present
 
 
+def _ranked_by(protocol: Protocol) -> tuple:
+    """What decides the rankings before anything is dropped."""
+    return protocol.parts, protocol.count, protocol.ties
+
+
+Sides = tuple[FeatureSet, FeatureSet]
+"""Queries and gallery."""
+
+
 def select_sides(
     selection: Selection,
     splits: Mapping[str, FeatureSet],
     changing_identities: Collection[int] | None = None,
-) -> tuple[FeatureSet, FeatureSet]:
-    """Queries and gallery of a selection, before single-shot galleries are drawn.
+) -> Sides:
+    """Queries and gallery of a selection, before a gallery is drawn.
 
     Args:
-        selection: of a protocol.
-        splits: features by the split's name.
-        changing_identities: as for `evaluate_dataset`.
+        selection: Of a protocol.
+        splits: Features by the split's name.
+        changing_identities: As for `evaluate_dataset`.
     """
-    sides = [splits[selection.query], splits[selection.gallery]]
-    if selection.cameras:
-        sides = [side.take(np.isin(side.cameras, selection.cameras)) for side in sides]
+    sides = [_side(side, splits) for side in (selection.query, selection.gallery)]
     if selection.changing_identities:
         if changing_identities is None:
             changing_identities = clothes_changing_identities(sides)
         chosen = np.asarray(sorted(changing_identities), np.int32)
-        sides = [side.take(np.isin(side.identities, chosen)) for side in sides]
+        sides = [side.take(np.isin(side.label("identity"), chosen)) for side in sides]
     return sides[0], sides[1]
+
+
+def _side(side: Side, splits: Mapping[str, FeatureSet]) -> FeatureSet:
+    features = splits[side.split]
+    for label, values in side.only:
+        features = features.take(np.isin(features.label(label), values))
+    return features
 
 
 def clothes_changing_identities(sides: Iterable[FeatureSet]) -> list[int]:
     """Identities that wear more than one known outfit in all the sets together, ascending."""
-    outfits = np.concatenate([np.stack([side.identities, side.clothes], 1) for side in sides])
+    outfits = np.concatenate(
+        [np.stack([side.label("identity"), side.label("clothes")], 1) for side in sides]
+    )
     outfits = np.unique(outfits[(outfits != UNKNOWN).all(axis=1)], axis=0)
     identities, counts = np.unique(outfits[:, 0], return_counts=True)
     return identities[counts > 1].tolist()
 
 
-def _labels_known(
-    dataset_name: str, protocol: Protocol, query: FeatureSet, gallery: FeatureSet
-) -> bool:
+def _labels_known(dataset_name: str, protocol: Protocol, sides: Sequence[Sides]) -> bool:
     """Whether the labels that the protocol's rule reads are known.
 
     Cameras may be unknown, and then nothing is dropped for them. With unknown clothes or
     tracklets the figures would mean something else, so these must be known.
 
     Raises:
-        UserError: they are not, and the protocol is not an optional one.
+        UserError: They are not, and the protocol is not an optional one.
     """
-    for label in sorted(protocol.rule.labels - {"cameras"}):
-        unknown = sum(int(_unlabelled(side, label).sum()) for side in (query, gallery))
+    for label in sorted(protocol.rule.labels - {"camera"}):
+        unknown = sum(int(_unlabelled(side, label).sum()) for part in sides for side in part)
         if not unknown:
             continue
-        reason = f"{label} of {unknown} images are unknown"
+        reason = f"label {label} of {unknown} images is unknown"
         if not protocol.optional:
             raise UserError(
-                f"{dataset_name}, {protocol.name}: {reason}, and the protocol drops by them; "
+                f"{dataset_name}, {protocol.name}: {reason}, and the protocol drops by it; "
                 "prepare the data set again with these labels"
             )
         logger.info("%s, %s is left out: %s", dataset_name, protocol.name, reason)
@@ -180,55 +198,94 @@ def _labels_known(
 
 
 def _unlabelled(side: FeatureSet, label: str) -> Bool[np.ndarray, "N"]:
-    return (getattr(side, label) == UNKNOWN) & (side.identities != UNKNOWN)
+    return (side.label(label) == UNKNOWN) & (side.label("identity") != UNKNOWN)
 
 
-def _single_shot_galleries(gallery: FeatureSet, seed: int, draws: int) -> list[FeatureSet]:
-    """Galleries of one random image for each identity.
+def _trials(
+    parts: Sequence[Selection], sides: Sequence[Sides], seed: int, draws: int
+) -> list[list[Sides]]:
+    """Queries and gallery of each part, for each draw of the galleries; one trial if none is."""
+    if all(part.draw is None for part in parts):
+        return [list(sides)]
+    return [
+        [
+            (
+                query,
+                gallery if part.draw is None else drawn_gallery(gallery, part.draw, seed, trial),
+            )
+            for part, (query, gallery) in zip(parts, sides, strict=True)
+        ]
+        for trial in range(draws)
+    ]
 
-    Draw d depends on the seed, d and the gallery's order alone.
+
+def drawn_gallery(gallery: FeatureSet, draw: Draw, seed: int, trial: int) -> FeatureSet:
+    """The images that one trial draws, in the gallery's order.
+
+    They depend on the seed (if not `draw.released`), the trial, the labels and the gallery's order
+    alone. Images of unknown identity are not drawn.
     """
-    order = np.argsort(gallery.identities, kind="stable")
-    order = order[gallery.identities[order] != UNKNOWN]
-    _, starts, counts = np.unique(gallery.identities[order], return_index=True, return_counts=True)
-    chosen = [np.random.default_rng([seed, draw]).integers(counts) for draw in range(draws)]
-    return [gallery.take(np.sort(order[starts + picks])) for picks in chosen]
+    known = np.flatnonzero(gallery.label("identity") != UNKNOWN)
+    labels = np.stack([gallery.label(label)[known] for label in draw.per], axis=1)
+    # Groups of equal labels in their order, each group's rows in the gallery's.
+    order = np.lexsort(labels.T[::-1])
+    rows = known[order]
+    _, group, counts = np.unique(labels[order], axis=0, return_inverse=True, return_counts=True)
+    starts = np.cumsum(counts) - counts
+    if draw.released:
+        generator = random.Random(trial)
+        picks = [generator.choice(range(count)) for count in counts.tolist()]
+        chosen = starts + np.array(picks, int)
+    elif draw.images == 1:
+        chosen = starts + np.random.default_rng([seed, trial]).integers(counts)
+    else:
+        shuffled = np.lexsort((np.random.default_rng([seed, trial]).random(len(rows)), group))
+        chosen = shuffled[np.arange(len(rows)) - starts[group] < draw.images]
+    return gallery.take(np.sort(rows[chosen]))
 
 
-def _rank_draws(
-    query: FeatureSet,
-    galleries: Sequence[FeatureSet],
+def _rank_trials(
+    trials: Sequence[Sequence[Sides]],
     group: Sequence[Protocol],
+    options: Mapping[str, str],
     reranking: Reranking | None,
     progress: MakeBar,
     title: str,
 ) -> list[dict[str, Ranking]]:
-    """For each gallery, rankings by the protocol's name."""
+    """For each trial, rankings by the protocol's name, those of its parts joined."""
     rules = {protocol.name: protocol.rule for protocol in group}
-    steps = len(galleries) * len(query)
+    sizes = [(len(query), len(gallery)) for trial in trials for query, gallery in trial]
+    steps = sum(queries for queries, _ in sizes)
     if reranking is not None:
-        steps += sum(len(query) + len(gallery) for gallery in galleries)
+        steps += sum(queries + images for queries, images in sizes)
     rankings = []
     with progress(steps, title) as bar:
-        for gallery in galleries:
-            distances = None
-            if reranking is not None:
-                distances = reranked_rows(
-                    query.features, gallery.features, reranking, advance=bar.advance
+        for trial in trials:
+            of_parts = []
+            for query, gallery in trial:
+                distances = None
+                if reranking is not None:
+                    distances = reranked_rows(
+                        query.features, gallery.features, reranking, advance=bar.advance
+                    )
+                of_parts.append(
+                    rank(query, gallery, rules, distances=distances, advance=bar.advance, **options)
                 )
-            rankings.append(rank(query, gallery, rules, distances=distances, advance=bar.advance))
+            rankings.append({name: join(part[name] for part in of_parts) for name in rules})
     return rankings
 
 
-def _result(dataset_name: str, protocol: Protocol, rankings: Sequence[Ranking]) -> Result | None:
+def _result(
+    dataset_name: str, protocol: Protocol, rankings: Sequence[Ranking], cameras: np.ndarray
+) -> Result | None:
     """The protocol's figures; None if it is optional and no query has a true match."""
     try:
-        of_draws = [metrics.summarize(ranking) for ranking in rankings]
+        of_trials = [metrics.summarize(ranking, cameras) for ranking in rankings]
     except UserError as error:
         if not protocol.optional:
             raise UserError(f"{dataset_name}, {protocol.name}: {error}") from error
         logger.info("%s, %s is left out: %s", dataset_name, protocol.name, error)
         return None
-    if not protocol.selection.single_shot:
-        return of_draws[0]
-    return metrics.average(metrics.trim(of_draws) if protocol.trimmed else of_draws)
+    if not protocol.drawn:
+        return of_trials[0]
+    return metrics.average(metrics.trim(of_trials) if protocol.trimmed else of_trials)

@@ -1,8 +1,8 @@
 """Features of a split with the labels that a test protocol reads."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Mapping
+from typing import Literal, Self
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Int32
@@ -12,7 +12,10 @@ from sicl_jax.errors import UserError
 UNKNOWN = -1
 """The label of what is not known; an unknown label equals no label, not even itself."""
 
-LABELS = ("identities", "cameras", "clothes", "tracklets")
+LABELS = ("identity", "camera", "clothes", "tracklet", "modality")
+
+Similarity = Literal["euclidean", "dot"]
+SIMILARITIES = ("euclidean", "dot")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -21,32 +24,40 @@ class FeatureSet:
 
     Attributes:
         features: (N, D) float32, finite.
-        identities: (N,) int32; -1 marks a distractor, which matches no query.
-        cameras: (N,) int32, -1 unknown.
-        clothes: (N,) int32, -1 unknown; only compared within an identity.
-        tracklets: (N,) int32, -1 unknown.
-        names: file names, one for each image, or None.
+        labels: (N,) int32 arrays by name, -1 unknown: `identity` (-1 marks a distractor, which
+            matches no query), `camera`, `clothes` (only compared within an identity), `tracklet`
+            and `modality`, all unknown where they are not given; and any others that a data set's
+            own rules read.
+        names: File names, one for each image, or None.
+        similarity: What makes two images near: `euclidean`, a small squared Euclidean distance
+            (for unit rows the order of the cosine), or `dot`, a large inner product: the distance
+            is 1 - a . b then, which may be negative.
     """
 
     features: Float32[np.ndarray, "N D"]
-    identities: Int32[np.ndarray, "N"]
-    cameras: Int32[np.ndarray, "N"]
-    clothes: Int32[np.ndarray, "N"]
-    tracklets: Int32[np.ndarray, "N"]
+    labels: Mapping[str, Int32[np.ndarray, "N"]]
     names: tuple[str, ...] | None = None
+    similarity: Similarity = "euclidean"
 
     def __post_init__(self):
-        """Bring arrays to their types and check them.
+        """Brings arrays to their types and checks them.
 
         Raises:
-            UserError: a shape does not fit the others, or a feature is not finite.
+            UserError: A shape does not fit the others, a feature is not finite, or the similarity
+                is unknown.
         """
         features = np.ascontiguousarray(self.features, dtype=np.float32)
         if features.ndim != 2:
             raise UserError(f"features have shape {features.shape}; give one row per image, (N, D)")
+        if self.similarity not in SIMILARITIES:
+            raise UserError(f"similarity {self.similarity!r}: give {' or '.join(SIMILARITIES)}")
         object.__setattr__(self, "features", features)
-        for label in LABELS:
-            object.__setattr__(self, label, self._checked_labels(label))
+        unknown = np.full(len(features), UNKNOWN, np.int32)
+        labels = {
+            name: self._checked(name, values)
+            for name, values in {**dict.fromkeys(LABELS, unknown), **self.labels}.items()
+        }
+        object.__setattr__(self, "labels", labels)
         if self.names is not None:
             object.__setattr__(self, "names", tuple(self.names))
             if len(self.names) != len(features):
@@ -55,16 +66,18 @@ class FeatureSet:
                 )
         self._check_finite()
 
-    def _checked_labels(self, label: str) -> Int32[np.ndarray, "N"]:
-        values = np.asarray(getattr(self, label))
+    def _checked(self, label: str, values) -> Int32[np.ndarray, "N"]:
+        values = np.asarray(values)
         expected = (len(self.features),)
         if values.shape != expected:
-            raise UserError(f"{label} have shape {values.shape}; the features ask for {expected}")
+            raise UserError(
+                f"label {label} has shape {values.shape}; the features ask for {expected}"
+            )
         if values.dtype.kind not in "iu":
-            raise UserError(f"{label} are of type {values.dtype}; give whole numbers")
+            raise UserError(f"label {label} is of type {values.dtype}; give whole numbers")
         if values.size and (values.min() < UNKNOWN or values.max() > np.iinfo(np.int32).max):
             raise UserError(
-                f"{label} reach from {values.min()} to {values.max()}; "
+                f"label {label} reaches from {values.min()} to {values.max()}; "
                 "give numbers from 0 up to 2**31 - 1, or -1 for unknown"
             )
         return np.ascontiguousarray(values, dtype=np.int32)
@@ -86,6 +99,12 @@ class FeatureSet:
     def __len__(self) -> int:
         return len(self.features)
 
+    def label(self, name: str) -> Int32[np.ndarray, "N"]:
+        """The labels of any name, all unknown where they were not given."""
+        if name in self.labels:
+            return self.labels[name]
+        return np.full(len(self), UNKNOWN, np.int32)
+
     def take(self, rows: Int[np.ndarray, "M"] | Bool[np.ndarray, "N"]) -> Self:
         """The rows at the given places, or where a mask is true, in that order."""
         rows = np.asarray(rows)
@@ -93,18 +112,9 @@ class FeatureSet:
             if rows.all():
                 return self  # Saves a copy of what may be half a gigabyte.
             rows = np.flatnonzero(rows)
-        return type(self)(
-            self.features[rows],
-            *(getattr(self, label)[rows] for label in LABELS),
+        return dataclasses.replace(
+            self,
+            features=self.features[rows],
+            labels={name: values[rows] for name, values in self.labels.items()},
             names=None if self.names is None else tuple(self.names[row] for row in rows),
         )
-
-
-def concatenate(sets: Sequence[FeatureSet]) -> FeatureSet:
-    """All rows of several sets, one set after another; names only where all have them."""
-    named = all(part.names is not None for part in sets)
-    return FeatureSet(
-        np.concatenate([part.features for part in sets]),
-        *(np.concatenate([getattr(part, label) for part in sets]) for label in LABELS),
-        names=tuple(name for part in sets for name in part.names) if named else None,
-    )

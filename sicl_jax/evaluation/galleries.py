@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
-from sicl_jax.evaluation.distances import DistanceRows, euclidean_rows
+from sicl_jax.evaluation.distances import DistanceRows, distance_rows
 from sicl_jax.evaluation.features import FeatureSet
 from sicl_jax.evaluation.rules import NOTHING, Pairs, Rule
 
@@ -51,7 +51,7 @@ def ranked_galleries(
         distances: as for `ranking.rank`.
     """
     if distances is None:
-        distances = euclidean_rows(query.features, gallery.features)
+        distances = distance_rows(query, gallery)
     chosen = np.asarray(chosen, np.int32)
     width = min(top, len(gallery))
     rows = np.full((len(chosen), top), NONE, np.int32)
@@ -59,19 +59,12 @@ def ranked_galleries(
     everything = np.arange(len(gallery))
     for place, q in enumerate(chosen):
         line = distances(q, q + 1)[0]
-        line[_dropped(query, gallery, q, everything, rule)] = np.inf
+        line[rule.drops(Pairs(query, gallery, np.full(len(gallery), q), everything))] = np.inf
         order = np.argsort(line, kind="stable")[:width]
         rows[place, :width] = np.where(np.isfinite(line[order]), order, NONE)
         nearest[place, :width] = line[order]
     shown = Pairs(query, gallery, np.repeat(chosen, top), rows.ravel())
     there = rows != NONE
-    matches = shown.same("identities").reshape(rows.shape) & there
+    matches = shown.same("identity").reshape(rows.shape) & there
     same_clothes = shown.same("clothes").reshape(rows.shape) & matches
     return RankedGalleries(rows, nearest, matches, same_clothes)
-
-
-def _dropped(
-    query: FeatureSet, gallery: FeatureSet, q: int, everything: np.ndarray, rule: Rule
-) -> Bool[np.ndarray, "G"]:
-    pairs = Pairs(query, gallery, np.full(len(everything), q), everything)
-    return pairs.same("identities") & rule.drops(pairs)

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int32
 
 from sicl_jax.errors import UserError
 from sicl_jax.evaluation.ranking import Ranking
@@ -32,7 +32,8 @@ class Result:
         std: standard deviation over the draws (of the draws themselves, not of their mean) of
             each figure, or None if none was drawn.
         interval: the bootstrap's lower and upper bound of each figure, or None if not asked for.
-        rankings: what each query came to, for each draw.
+        rankings: What each query came to, for each draw.
+        cameras: (Q,) of the queries, -1 unknown, or None where nobody told.
     """
 
     cmc: Float64[np.ndarray, "K"]
@@ -44,6 +45,7 @@ class Result:
     std: Mapping[str, float] | None = None
     interval: Mapping[str, tuple[float, float]] | None = None
     rankings: tuple[Ranking, ...] = dataclasses.field(default=(), repr=False)
+    cameras: Int32[np.ndarray, "Q"] | None = dataclasses.field(default=None, repr=False)
 
     @property
     def rank1(self) -> float:
@@ -79,11 +81,15 @@ class Result:
         return values
 
 
-def summarize(ranking: Ranking) -> Result:
+def summarize(ranking: Ranking, cameras: Int32[np.ndarray, "Q"] | None = None) -> Result:
     """Mean figures of the queries that have a true match.
 
+    Args:
+        ranking: What each query came to.
+        cameras: Of the queries, for `by_camera`.
+
     Raises:
-        UserError: no query has one.
+        UserError: No query has one.
     """
     counted = ranking.first_match > 0
     queries = int(counted.sum())
@@ -102,6 +108,7 @@ def summarize(ranking: Ranking) -> Result:
         queries=queries,
         skipped=len(counted) - queries,
         rankings=(ranking,),
+        cameras=cameras,
     )
 
 
@@ -117,6 +124,7 @@ def average(results: Sequence[Result]) -> Result:
         draws=len(results),
         std={name: float(np.std(values)) for name, values in figures.items()},
         rankings=tuple(ranking for result in results for ranking in result.rankings),
+        cameras=results[0].cameras,
     )
 
 
@@ -126,3 +134,23 @@ def trim(results: Sequence[Result]) -> list[Result]:
     Whole draws are dropped, so that all figures are of the same galleries. Needs three or more.
     """
     return sorted(results, key=lambda result: (result.rank1, result.mAP))[1:-1]
+
+
+def by_camera(results: Mapping[str, Result]) -> dict[str, Result]:
+    """The results, each followed by those of its queries of one camera alone, as `NAME/camera_3`.
+
+    A camera none of whose queries has a true match, and queries of unknown cameras, are left out.
+    """
+    expanded = {}
+    for name, result in results.items():
+        expanded[name] = result
+        cameras = np.array([], np.int32) if result.cameras is None else result.cameras
+        for camera in np.unique(cameras[cameras >= 0]).tolist():
+            rows = np.flatnonzero(cameras == camera)
+            parts = [ranking.take(rows) for ranking in result.rankings]
+            if all((part.first_match > 0).any() for part in parts):
+                of_draws = [summarize(part, cameras[rows]) for part in parts]
+                expanded[f"{name}/camera_{camera}"] = (
+                    of_draws[0] if result.std is None else average(of_draws)
+                )
+    return expanded

@@ -15,18 +15,22 @@ CHUNK = 4096  # Images between two looks at the searched-for ones; fits the firs
 
 
 @numba.njit(nogil=True, cache=True)
-def place_members(block, order, starts, offsets, rows, nearer):  # pragma: no cover - compiled
-    """Sort each query's members by distance and count the other images before each.
+def place_members(
+    block, order, starts, offsets, together, rows, nearer, steps
+):  # pragma: no cover - compiled
+    """Sorts each query's members by distance and counts the other images before each.
 
     Args:
         block: (B, G) float32 distances.
         order: (G,) int32 gallery rows sorted by identity, then by row.
         starts: (B,) int64 where each query's members begin in `order`.
         offsets: (B + 1,) int64 where each query's members begin and end in the outputs.
+        together: Whether images at the same distance make one step, all of them before each
+            other; else they stand in the gallery's order.
         rows: (P,) int32, filled with the members' gallery rows, nearest first; members at the
             same distance in the gallery's order.
-        nearer: (P,) int32, filled with the number of images of other identities before each
-            member, again in the gallery's order at the same distance.
+        nearer: (P,) int32, filled with the number of images of other identities before each.
+        steps: (P,) int32, filled with the number of members up to each, it and its step included.
     """
     for q in range(block.shape[0]):
         low = offsets[q]
@@ -36,22 +40,31 @@ def place_members(block, order, starts, offsets, rows, nearer):  # pragma: no co
         members = order[starts[q] : starts[q] + count]
         # Members come in ascending order, so a stable sort leaves ties in the gallery's order.
         members = members[np.argsort(block[q][members], kind="mergesort")]
-        gaps = _count_in_gaps(block[q], block[q][members], members)
+        keys = block[q][members]
+        gaps = _count_in_gaps(block[q], keys, members, together)
         before = 0
+        step = 0
         for i in range(count):
             before += gaps[i]
+            if step <= i:
+                step = i + 1
+                while together and step < count and keys[step] == keys[i]:
+                    step += 1
             rows[low + i] = members[i]
-            nearer[low + i] = before - i  # i of them are members themselves.
+            steps[low + i] = step
+            # Members have been counted as well: those of the whole step, or those before this one.
+            nearer[low + i] = before - (step if together else i)
 
 
 @numba.njit(nogil=True, cache=True)
-def _count_in_gaps(distances, keys, members):  # pragma: no cover - compiled
+def _count_in_gaps(distances, keys, members, together):  # pragma: no cover - compiled
     """Gallery images in the gap before each member, the member before it included.
 
     Args:
         distances: (G,) float32.
         keys: (M,) the members' distances, ascending.
         members: (M,) their gallery rows.
+        together: As for `place_members`; all images of a step are in the gap before it.
 
     Returns:
         (M + 1,) int32; the last gap is the one behind the last member.
@@ -79,7 +92,8 @@ def _count_in_gaps(distances, keys, members):  # pragma: no cover - compiled
         for i in range(waits):
             j = np.int64(waiting[i])
             bucket = np.int64(buckets[j])
-            gap = _search(keys, members, chunk[j], start + j, first[bucket], first[bucket + 1])
+            row = np.int64(-1) if together else start + j
+            gap = _search(keys, members, chunk[j], row, first[bucket], first[bucket + 1])
             gaps[gap] += 1
     for bucket in range(BUCKETS + 2):
         if not crowded[bucket]:
@@ -118,7 +132,7 @@ def _search(keys, members, distance, row, low, high):  # pragma: no cover - comp
     """The first member from `low` on, before `high`, that stands behind gallery image `row`.
 
     Of images at the same distance the one with the lower row stands before; an image that is a
-    member is in the gap behind itself.
+    member is in the gap behind itself. Row -1 stands before all others at its distance.
     """
     while low < high:
         middle = (low + high) >> 1
@@ -128,3 +142,34 @@ def _search(keys, members, distance, row, low, high):  # pragma: no cover - comp
         else:
             high = middle
     return low
+
+
+@numba.njit(nogil=True, cache=True)
+def count_persons_before(
+    block, firsts, own, persons, num_persons, counts
+):  # pragma: no cover - compiled
+    """Counts the persons, the query's own left out, with an image before its first match.
+
+    Args:
+        block: (B, G) float32 distances; the largest there is for images that are dropped.
+        firsts: (B,) int64 gallery row of each query's first match, -1 for none.
+        own: (B,) int64 the person that each query shows, as in `persons`.
+        persons: (G,) int64 from 0, a number of its own for each image of unknown identity.
+        num_persons: More than any of them.
+        counts: (B,) int64, filled; 0 where there is no match.
+    """
+    seen = np.full(num_persons, -1, np.int64)
+    for q in range(block.shape[0]):
+        counts[q] = 0
+        first = firsts[q]
+        if first < 0:
+            continue
+        key = block[q, first]
+        for g in range(block.shape[1]):
+            person = persons[g]
+            if person == own[q] or seen[person] == q:
+                continue
+            distance = block[q, g]
+            if distance < key or (distance == key and g < first):
+                seen[person] = q
+                counts[q] += 1

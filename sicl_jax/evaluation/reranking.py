@@ -9,9 +9,9 @@ The original distance is (d(i, j) / max_k d(i, k))^2 with d the squared Euclidea
 code squares the distances it is given, and re-identification code gives it squared ones. This
 package does the same, so that its figures compare with the field's.
 
-The Jaccard distance of `sicl_jax.clustering` is a relative of this one, not the same: it counts
-neighbours differently, its weights are not scaled by the farthest point, and it is wanted for all
-pairs that meet, where here it is wanted for every query and gallery image.
+The encoding is that of `sicl_jax.clustering`, with other lists (one neighbour more) and weights
+(scaled by the farthest point); and distances are wanted for every query and gallery image, where
+clustering wants them for the pairs that meet.
 """
 
 import dataclasses
@@ -22,6 +22,8 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float32, Int32
 
+from sicl_jax.clustering import kernels
+from sicl_jax.clustering.jaccard import encoding_rows
 from sicl_jax.errors import UsageError
 from sicl_jax.evaluation.distances import (
     BLOCK_BYTES,
@@ -81,7 +83,6 @@ def reranked_rows(
     points = np.concatenate([queries, gallery])
     neighbors, farthest = _neighbors(points, parameters.k1 + 1, block_bytes, advance)
     vectors = _encode(points, neighbors, farthest, parameters)
-    del points
     query_vectors = vectors[: len(queries)]
     columns = vectors[len(queries) :].tocsc()
     original = euclidean_rows(queries, gallery)
@@ -135,58 +136,13 @@ def _encode(
     farthest: Float32[np.ndarray, "N"],
     parameters: Reranking,
 ) -> sp.csr_array:
-    """V, (N, N) sparse: rows sum to one (section 3.2 to 3.4 of the paper)."""
-    reciprocal = _reciprocal(neighbors)
-    half = _reciprocal(neighbors[:, : round(parameters.k1 / 2) + 1])
-    # R*: a member's own half set joins if more than 2/3 of it lies in the unexpanded set.
-    shared = (reciprocal @ half.T).multiply(reciprocal).tocoo()
-    joins = 3 * shared.data > 2 * np.diff(half.indptr)[shared.col]
-    joining = sp.csr_array(
-        (joins[joins].astype(np.int32), (shared.row[joins], shared.col[joins])), shape=half.shape
-    )
-    expanded = (reciprocal + joining @ half).tocsr()
-    vectors = _weigh(points, expanded, farthest)
-    nearest = neighbors[:, : parameters.k2]
-    mean = _indicator(nearest).astype(np.float32) * np.float32(1 / max(1, nearest.shape[1]))
-    return (mean @ vectors).tocsr()
+    """V, (N, N) sparse, weighed by exp(-(d(i, j) / max_k d(i, k))^2)."""
 
+    def weigh(*rows):
+        kernels.weigh_by_distance(points, farthest, *rows)
 
-def _indicator(neighbors: Int32[np.ndarray, "N K"]) -> sp.csr_array:
-    """(N, N) with a one where a column is among the row's neighbours."""
-    size, count = neighbors.shape
-    starts = count * np.arange(size + 1)
-    ones = np.ones(size * count, np.int32)
-    return sp.csr_array((ones, neighbors.ravel(), starts), shape=(size, size))
-
-
-def _reciprocal(neighbors: Int32[np.ndarray, "N K"]) -> sp.csr_array:
-    """R: a one where two points are among each other's neighbours."""
-    forward = _indicator(neighbors)
-    return forward.multiply(forward.T).tocsr()
-
-
-def _weigh(
-    points: Float32[np.ndarray, "N D"], members: sp.csr_array, farthest: Float32[np.ndarray, "N"]
-) -> sp.csr_array:
-    """Weights exp(-(d(i, j) / max_k d(i, k))^2) on the members of each row, of sum one."""
-    weights = np.empty(members.nnz, np.float32)
-    _fill_weights(points, members.indptr, members.indices, farthest, weights)
-    return sp.csr_array((weights, members.indices, members.indptr), shape=members.shape)
-
-
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def _fill_weights(points, starts, columns, farthest, weights):  # pragma: no cover - compiled
-    for i in range(len(starts) - 1):
-        total = np.float32(0)
-        for p in range(starts[i], starts[i + 1]):
-            square = np.float32(0)
-            for d in range(points.shape[1]):
-                difference = points[i, d] - points[columns[p], d]
-                square += difference * difference
-            weights[p] = np.exp(-((square / farthest[i]) ** 2))
-            total += weights[p]
-        for p in range(starts[i], starts[i + 1]):
-            weights[p] /= total
+    starts, columns, weights = encoding_rows(neighbors, parameters.k1, parameters.k2, weigh)
+    return sp.csr_array((weights, columns, starts), shape=(len(points), len(points)))
 
 
 @numba.njit(nogil=True, cache=True)

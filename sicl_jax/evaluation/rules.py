@@ -1,7 +1,8 @@
 """What is dropped from the gallery for a query, as a small expression.
 
 A rule speaks of pairs of a query and a gallery image **of the same identity**; images of other
-identities are never dropped. Rules combine with `|`, `&` and `~`:
+identities stay, unless `of_anyone` has made it a rule about everybody. Rules combine with `|`,
+`&` and `~`:
 
     SAME_CAMERA | SAME_CLOTHES      # The usual cloth-changing test.
 
@@ -20,11 +21,11 @@ from sicl_jax.evaluation.features import UNKNOWN, FeatureSet
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pairs:
-    """Pairs of a query and a gallery image of the same identity.
+    """Pairs of a query and a gallery image.
 
     Attributes:
-        query: the queries.
-        gallery: the gallery.
+        query: The queries.
+        gallery: The gallery.
         query_rows: (P,) the pairs' rows in `query`.
         gallery_rows: (P,) the pairs' rows in `gallery`.
     """
@@ -36,8 +37,8 @@ class Pairs:
 
     def same(self, label: str) -> Bool[np.ndarray, "P"]:
         """Whether both images of each pair bear the same known label."""
-        query = getattr(self.query, label)[self.query_rows]
-        gallery = getattr(self.gallery, label)[self.gallery_rows]
+        query = self.query.label(label)[self.query_rows]
+        gallery = self.gallery.label(label)[self.gallery_rows]
         return (query == gallery) & (query != UNKNOWN)
 
 
@@ -46,44 +47,77 @@ class Rule:
     """A test of pairs: true where the gallery image is dropped for the query.
 
     Attributes:
-        text: the rule in words, for tables and errors.
-        labels: names of the labels that it reads.
-        drops: from pairs to (P,) bool.
+        text: The rule in words, for tables and errors.
+        labels: Names of the labels that it reads.
+        test: From pairs to (P,) bool. Only asked about pairs of one identity, unless the rule is
+            about everybody.
+        everybody: Whether images of other identities may be dropped, too.
     """
 
     text: str
     labels: frozenset[str]
-    drops: Callable[[Pairs], Bool[np.ndarray, "P"]]
+    test: Callable[[Pairs], Bool[np.ndarray, "P"]]
+    everybody: bool = False
+
+    def drops(self, pairs: Pairs) -> Bool[np.ndarray, "P"]:
+        """Which pairs, of whatever identities, are dropped."""
+        dropped = self.test(pairs)
+        return dropped if self.everybody else dropped & pairs.same("identity")
 
     def __or__(self, other: Self) -> Self:
-        return Rule(
-            f"({self.text} or {other.text})",
-            self.labels | other.labels,
-            lambda pairs: self.drops(pairs) | other.drops(pairs),
-        )
+        tests = self._tests(other)
+        return self._joined(other, "or", lambda pairs: tests[0](pairs) | tests[1](pairs))
 
     def __and__(self, other: Self) -> Self:
-        return Rule(
-            f"({self.text} and {other.text})",
-            self.labels | other.labels,
-            lambda pairs: self.drops(pairs) & other.drops(pairs),
-        )
+        tests = self._tests(other)
+        return self._joined(other, "and", lambda pairs: tests[0](pairs) & tests[1](pairs))
 
     def __invert__(self) -> Self:
-        return Rule(f"not {self.text}", self.labels, lambda pairs: ~self.drops(pairs))
+        return dataclasses.replace(
+            self, text=f"not {self.text}", test=lambda pairs: ~self.test(pairs)
+        )
 
     def __str__(self) -> str:
         return self.text
 
+    def _tests(self, other: Self) -> tuple[Callable, Callable]:
+        """Both tests, restricted to one identity where only one of the two rules is."""
+        if self.everybody == other.everybody:
+            return self.test, other.test
+        return self.drops, other.drops
 
-def _same(label: str, word: str) -> Rule:
-    return Rule(f"same {word}", frozenset({label}), lambda pairs: pairs.same(label))
+    def _joined(self, other: Self, word: str, test: Callable) -> Self:
+        return Rule(
+            f"({self.text} {word} {other.text})",
+            self.labels | other.labels,
+            test,
+            self.everybody or other.everybody,
+        )
+
+
+def of_anyone(rule: Rule) -> Rule:
+    """The rule applied to gallery images of every identity, the unknown ones included."""
+    return dataclasses.replace(rule, text=f"{rule.text}, whoever it is", everybody=True)
+
+
+def labelled(label: str, query: int, gallery: int) -> Rule:
+    """True where the query's label has the one value and the gallery image's the other."""
+
+    def test(pairs: Pairs) -> Bool[np.ndarray, "P"]:
+        of_query = pairs.query.label(label)[pairs.query_rows] == query
+        return of_query & (pairs.gallery.label(label)[pairs.gallery_rows] == gallery)
+
+    return Rule(f"{label} {gallery} for queries of {label} {query}", frozenset({label}), test)
+
+
+def _same(label: str) -> Rule:
+    return Rule(f"same {label}", frozenset({label}), lambda pairs: pairs.same(label))
 
 
 NOTHING = Rule("nothing", frozenset(), lambda pairs: np.zeros(len(pairs.query_rows), bool))
-SAME_CAMERA = _same("cameras", "camera")
-SAME_CLOTHES = _same("clothes", "clothes")
-SAME_TRACKLET = _same("tracklets", "tracklet")
+SAME_CAMERA = _same("camera")
+SAME_CLOTHES = _same("clothes")
+SAME_TRACKLET = _same("tracklet")
 
 STANDARD = SAME_CAMERA
 CLOTH_CHANGING = SAME_CAMERA | SAME_CLOTHES
@@ -93,3 +127,12 @@ RELEASED = SAME_CAMERA | SAME_CLOTHES
 """The published SiCL code's rule, on by default there and applied to every test: beside the
 query's camera, its clothes are dropped too. It is the cloth-changing rule; it has a name of its
 own because it is also applied to tests that are called standard."""
+
+SAME_POSITION = Rule(
+    "the query's own position", frozenset(), lambda pairs: pairs.query_rows == pairs.gallery_rows
+)
+"""What the published CSSC code drops on Celeb-reID, where it takes an image's position in its
+folder's listing for its camera (`docs/methods/cssc.md`, section 6)."""
+
+SYSU_MM01 = of_anyone(labelled("camera", query=3, gallery=2))
+"""SYSU-MM01's cameras 2 and 3 stand in the same room (`docs/methods/cclnet.md`, section 8)."""

@@ -33,8 +33,8 @@ def map_section(sides: list[tuple[Split, FeatureSet]]) -> str:
     Args:
         sides: Queries and gallery: their images and their features.
     """
-    identities = np.concatenate([found.identities for _, found in sides])
-    clothes = np.concatenate([found.clothes for _, found in sides])
+    identities = np.concatenate([found.labels["identity"] for _, found in sides])
+    clothes = np.concatenate([found.labels["clothes"] for _, found in sides])
     names = [name for split, _ in sides for name in split.names]
     rows, people = _chosen(identities, clothes)
     if len(rows) < 4:

@@ -6,6 +6,7 @@ import numpy as np
 
 from sicl_jax.data.dataset import ReidDataset
 from sicl_jax.evaluation import FeatureSet, Result, protocols
+from sicl_jax.evaluation.distances import similarity_of
 from sicl_jax.evaluation.evaluate import select_sides
 from sicl_jax.evaluation.galleries import NONE, ranked_galleries
 from sicl_jax.evaluation.protocols import Protocol
@@ -25,6 +26,8 @@ def galleries_section(
 ) -> str:
     """A section with the best and the worst queries of the data set's first protocol.
 
+    Of a protocol of several parts it shows the first one.
+
     Args:
         dataset: The data set, for its images.
         features: Features of its test splits.
@@ -32,11 +35,11 @@ def galleries_section(
         queries: Number of the best, and of the worst, queries.
     """
     protocol = _shown(dataset.name, results)
-    query, gallery = select_sides(protocol.selection, features)
-    ranking = results[protocol.name].rankings[0]
+    query, gallery = select_sides(protocol.parts[0], features)
+    ranking = results[protocol.name].rankings[0].take(slice(len(query)))
     lines = _Lines(dataset, protocol, query, gallery, ranking)
-    best = choice.best(ranking, query.identities, queries)
-    worst = choice.worst(ranking, query.identities, queries)
+    best = choice.best(ranking, query.labels["identity"], queries)
+    worst = choice.worst(ranking, query.labels["identity"], queries)
     words = note(
         f"Protocol {protocol.name}: the nearest of {len(gallery):,} gallery images for the queries "
         "of the highest and of the lowest average precision, of as many people as possible. "
@@ -54,7 +57,7 @@ def galleries_section(
 def _shown(dataset_name: str, results: Mapping[str, Result]) -> Protocol:
     """The first protocol with one gallery for all draws."""
     ran = [protocol for protocol in protocols(dataset_name) if protocol.name in results]
-    whole = [protocol for protocol in ran if not protocol.selection.single_shot]
+    whole = [protocol for protocol in ran if not protocol.drawn]
     return (whole or ran)[0]
 
 
@@ -62,8 +65,8 @@ class _Lines:
     """Ranked galleries of one protocol as HTML; keeps the marks that it has shown."""
 
     def __init__(self, dataset, protocol, query: FeatureSet, gallery: FeatureSet, ranking):
-        self._sides = (dataset.split(protocol.selection.query),
-                       dataset.split(protocol.selection.gallery))  # fmt: skip
+        sides = protocol.parts[0].query, protocol.parts[0].gallery
+        self._sides = [dataset.split(side.split) for side in sides]
         # A protocol may take some images of a split alone; names lead back to the pictures.
         self._rows = [{name: row for row, name in enumerate(side.names)} for side in self._sides]
         self._query, self._gallery = query, gallery
@@ -93,7 +96,12 @@ class _Lines:
 
     def _hit(self, row: int, distance: float, mark) -> ranked.Found:
         name = self._gallery.names[row]
-        return ranked.Found(self._image(1, name), name, mark, f"{1 - distance / 2:.3f}")
+        return ranked.Found(
+            self._image(1, name),
+            name,
+            mark,
+            f"{similarity_of(distance, self._query.similarity):.3f}",
+        )
 
     def _image(self, side: int, name: str) -> np.ndarray:
         return self._sides[side].images[self._rows[side][name]]

@@ -69,14 +69,14 @@ def marks(query, gallery, ranked: RankedGalleries, chosen) -> list[list[Mark | N
     for place, q in enumerate(chosen):
         line = []
         for rank, row in enumerate(ranked.rows[place]):
-            known = query.clothes[q] >= 0 and gallery.clothes[row] >= 0
+            known = min(query.labels["clothes"][q], gallery.labels["clothes"][row]) >= 0
             line.append(
                 mark_of(
                     ranked,
                     place,
                     rank,
                     clothes_known=known,
-                    identity_known=gallery.identities[row] >= 0,
+                    identity_known=gallery.labels["identity"][row] >= 0,
                 )
             )
         table.append(line)

@@ -23,9 +23,7 @@ class Tester:
         self.dataset = dataset
         self._embedder = embedder
         self._seed = seed
-        self.splits = tuple(
-            name for name in evaluation.required_splits(dataset.name) if name in dataset.split_names
-        )
+        self.splits = tuple(evaluation.required_splits(dataset.name, dataset.split_names))
 
     def features(self, state, progress: MakeBar = silent) -> dict[str, evaluation.FeatureSet]:
         """Features of every test split that the data set has.
@@ -50,11 +48,8 @@ class Tester:
         with progress(len(split), title) as bar:
             features = self._embedder(state, split.images, split.masks, on_batch=bar.advance)
         return evaluation.FeatureSet(
-            features=features,
-            identities=split.identities,
-            cameras=split.cameras,
-            clothes=split.clothes,
-            tracklets=split.tracklets,
+            features,
+            labels=split.labels,
             names=split.names,
         )
 

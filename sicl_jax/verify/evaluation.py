@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sicl_jax.evaluation import UNKNOWN, FeatureSet, Result, distances, rules
+from sicl_jax.evaluation import FeatureSet, Result, distances, rules
 from sicl_jax.evaluation.metrics import summarize
 from sicl_jax.evaluation.ranking import rank
 from sicl_jax.evaluation.reranking import reranked_rows
@@ -24,7 +24,7 @@ _RULES = {
 def check(golden: Golden) -> Iterator[Check]:
     """Recomputes the file."""
     query, gallery = (_feature_set(golden, side) for side in ("query", "gallery"))
-    found = distances.squared_euclidean(query.features, gallery.features)
+    found = distances.distance_rows(query, gallery)(0, len(query))
     yield golden.check("distance", found, _TOLERANCE)
 
     rankings = rank(query, gallery, _RULES)
@@ -47,11 +47,6 @@ def _cmc(result: Result, ranks: int) -> np.ndarray:
 
 
 def _feature_set(golden: Golden, side: str) -> FeatureSet:
-    identities = golden[f"{side}_ids"]
-    return FeatureSet(
-        features=golden[f"{side}_features"],
-        identities=identities,
-        cameras=golden[f"{side}_cameras"],
-        clothes=golden[f"{side}_clothes"],
-        tracklets=np.full_like(identities, UNKNOWN),
-    )
+    names = {"identity": "ids", "camera": "cameras", "clothes": "clothes"}
+    labels = {label: golden[f"{side}_{name}"] for label, name in names.items()}
+    return FeatureSet(golden[f"{side}_features"], labels)

@@ -1,9 +1,8 @@
 """The golden evaluation file's queries and gallery."""
 
-import numpy as np
 import pytest
 
-from sicl_jax.evaluation import UNKNOWN, FeatureSet
+from sicl_jax.evaluation import FeatureSet
 
 
 @pytest.fixture(scope="session")
@@ -22,11 +21,6 @@ def gallery(arrays) -> FeatureSet:
 
 
 def _feature_set(arrays, side):
-    identities = arrays[f"{side}_ids"]
-    return FeatureSet(
-        arrays[f"{side}_features"],
-        identities,
-        arrays[f"{side}_cameras"],
-        arrays[f"{side}_clothes"],
-        np.full_like(identities, UNKNOWN),
-    )
+    names = {"identity": "ids", "camera": "cameras", "clothes": "clothes"}
+    labels = {label: arrays[f"{side}_{name}"] for label, name in names.items()}
+    return FeatureSet(arrays[f"{side}_features"], labels)

@@ -17,7 +17,7 @@ from sicl_jax.evaluation import (
     rules,
     with_intervals,
 )
-from sicl_jax.evaluation.distances import squared_euclidean
+from sicl_jax.evaluation.distances import distance_rows
 from sicl_jax.evaluation.galleries import ranked_galleries
 from sicl_jax.evaluation.metrics import average, summarize
 from sicl_jax.evaluation.ranking import Ranking
@@ -65,8 +65,9 @@ def some_results():
 
     def images(count):
         identities = rng.integers(4, size=count)
-        labels = (rng.integers(3, size=count) for _ in range(3))
-        return FeatureSet(rng.normal(size=(count, 4)), identities, *labels)
+        names = ("camera", "clothes", "tracklet")
+        labels = {name: rng.integers(3, size=count) for name in names}
+        return FeatureSet(rng.normal(size=(count, 4)), {"identity": identities, **labels})
 
     splits = {"query_changed": images(9), "query_same": images(9), "gallery": images(30)}
     return evaluate_dataset("prcc", splits, bootstrap=20)
@@ -144,17 +145,23 @@ def test_ranked_galleries():
     query, gallery = (
         FeatureSet(
             rng.integers(-2, 3, size=(count, 2)),
-            rng.integers(-1, 3, size=count),
-            *(rng.integers(-1, 2, size=count) for _ in range(3)),
+            {
+                "identity": rng.integers(-1, 3, size=count),
+                "camera": rng.integers(-1, 2, size=count),
+                "clothes": rng.integers(-1, 2, size=count),
+            },
         )
         for count in (6, 12)
     )
-    distances = squared_euclidean(query.features, gallery.features)
+    distances = distance_rows(query, gallery)(0, 6)
     found = ranked_galleries(query, gallery, np.array([4, 1]), rule=rules.STANDARD, top=15)
     for place, q in enumerate([4, 1]):
-        known = query.identities[q] != -1
-        same = (gallery.identities == query.identities[q]) & known
-        dropped = same & (gallery.cameras == query.cameras[q]) & (query.cameras[q] != -1)
+        matched = {
+            name: (gallery.labels[name] == query.labels[name][q]) & (query.labels[name][q] != -1)
+            for name in ("identity", "camera", "clothes")
+        }
+        same = matched["identity"]
+        dropped = same & matched["camera"]
         order = [g for g in np.argsort(distances[q], kind="stable") if not dropped[g]]
         count = len(order)
         assert found.rows[place, :count].tolist() == order
@@ -163,5 +170,5 @@ def test_ranked_galleries():
         assert np.isinf(found.distances[place, count:]).all()
         np.testing.assert_array_equal(found.distances[place, :count], distances[q][order])
         np.testing.assert_array_equal(found.matches[place, :count], same[order])
-        clothes = same & (gallery.clothes == query.clothes[q]) & (query.clothes[q] != -1)
+        clothes = same & matched["clothes"]
         np.testing.assert_array_equal(found.same_clothes[place, :count], clothes[order])

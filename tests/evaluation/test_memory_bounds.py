@@ -14,8 +14,9 @@ BLOCK = 2**17
 
 def images(count, seed):
     rng = np.random.default_rng(seed)
-    labels = (rng.integers(high, size=count) for high in (200, 5, 5, 5))
-    return FeatureSet(rng.normal(size=(count, 4)), *labels)
+    highest = {"identity": 200, "camera": 5, "clothes": 5}
+    labels = {name: rng.integers(high, size=count) for name, high in highest.items()}
+    return FeatureSet(rng.normal(size=(count, 4)), labels)
 
 
 def peak_bytes(work):

@@ -1,5 +1,6 @@
 """Each data set's protocols: who is compared with whom, and what is an error."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,19 +10,28 @@ from sicl_jax.console import progress
 from sicl_jax.errors import UsageError, UserError
 from sicl_jax.evaluation import (
     METRICS,
+    Draw,
     FeatureSet,
+    Protocol,
+    Protocols,
     Reranking,
+    Selection,
+    Side,
+    by_camera,
     clothes_changing_identities,
     evaluate_dataset,
     primary_protocol,
     protocols,
+    register_protocols,
     required_splits,
     rules,
     selection_protocol,
+    selects_on_test,
 )
-from sicl_jax.evaluation.features import concatenate
+from sicl_jax.evaluation.evaluate import drawn_gallery
 from sicl_jax.evaluation.metrics import summarize
 from sicl_jax.evaluation.ranking import rank
+from sicl_jax.register import PROTOCOLS
 
 PRCC = {"query_changed", "query_same", "gallery"}
 
@@ -31,10 +41,12 @@ def images(rng, count, *, identities=8, cameras=(1, 2, 3, 4), outfits=3):
     features = rng.normal(size=(count, 8)) + 0.5 * np.eye(8)[identity % 8]
     return FeatureSet(
         features,
-        identity,
-        rng.choice(cameras, size=count),
-        outfits * identity + rng.integers(outfits, size=count),
-        rng.integers(6, size=count),
+        {
+            "identity": identity,
+            "camera": rng.choice(cameras, size=count),
+            "clothes": outfits * identity + rng.integers(outfits, size=count),
+            "tracklet": rng.integers(6, size=count),
+        },
     )
 
 
@@ -44,8 +56,15 @@ def splits(dataset, seed=0):
 
 
 def relabel(features, **labels):
-    fields = ("identities", "cameras", "clothes", "tracklets")
-    return FeatureSet(features.features, **{f: labels.get(f, getattr(features, f)) for f in fields})
+    return dataclasses.replace(features, labels={**features.labels, **labels})
+
+
+def identities(side):
+    return side.labels["identity"]
+
+
+def clothes(side):
+    return side.labels["clothes"]
 
 
 def figures(query, gallery, rule):
@@ -63,6 +82,10 @@ def figures(query, gallery, rule):
         ("celeb_reid_light", {"query", "gallery"}, "standard"),
         ("deepchange", {"query", "gallery", "val_query", "val_gallery"}, "standard"),
         ("person_folder", {"query", "gallery"}, "cloth_changing"),
+        ("market1501", {"query", "gallery"}, "standard"),
+        ("sysu_mm01", {"query", "gallery"}, "all_search/single_shot"),
+        ("regdb", {"query", "gallery"}, "visible_to_infrared"),
+        ("llcm", {"query", "gallery"}, "visible_to_infrared"),
     ],
 )
 def test_every_data_set(dataset, needed, primary):
@@ -74,7 +97,7 @@ def test_every_data_set(dataset, needed, primary):
     for result in results.values():
         assert set(METRICS) <= json.loads(json.dumps(result.as_dict())).keys()
         assert 0 < result.mINP <= result.mAP <= 1
-        assert result.queries + result.skipped <= 60
+        assert result.queries + result.skipped <= 120
 
 
 def test_prcc_draws_one_image_of_each_person():
@@ -84,7 +107,7 @@ def test_prcc_draws_one_image_of_each_person():
     drawn = []
     for draw in range(10):
         chosen = np.random.default_rng([3, draw])
-        of_each = [np.flatnonzero(gallery.identities == person) for person in range(8)]
+        of_each = [np.flatnonzero(gallery.labels["identity"] == person) for person in range(8)]
         picks = chosen.integers([len(rows) for rows in of_each])
         rows = np.sort([rows[pick] for rows, pick in zip(of_each, picks, strict=True)])
         drawn.append(figures(given["query_changed"], gallery.take(rows), rules.NOTHING))
@@ -117,7 +140,7 @@ def test_prcc_compares_the_right_splits():
 def test_single_shot_of_one_image_each_is_all_of_it():
     given = splits("prcc")
     gallery = given["gallery"]
-    rows = [int(np.flatnonzero(gallery.identities == person)[0]) for person in range(8)]
+    rows = [int(np.flatnonzero(gallery.labels["identity"] == person)[0]) for person in range(8)]
     results = evaluate_dataset("prcc", given | {"gallery": gallery.take(np.array(rows))})
     drawn, whole = results["same_clothes/single_shot"], results["same_clothes/all"]
     assert drawn.figures() == pytest.approx(whole.figures())
@@ -127,7 +150,11 @@ def test_single_shot_of_one_image_each_is_all_of_it():
 def test_distractors_are_not_drawn():
     given = splits("prcc")
     gallery = given["gallery"]
-    with_distractors = concatenate([gallery, relabel(gallery, identities=np.full(60, -1))])
+    labels = {
+        name: np.concatenate([values, np.full(60, -1) if name == "identity" else values])
+        for name, values in gallery.labels.items()
+    }
+    with_distractors = FeatureSet(np.tile(gallery.features, (2, 1)), labels)
     name = "cloth_changing/single_shot"
     plain = evaluate_dataset("prcc", given)[name]
     more = evaluate_dataset("prcc", given | {"gallery": with_distractors})[name]
@@ -139,7 +166,8 @@ def test_vc_clothes_takes_two_cameras():
     results = evaluate_dataset("vc_clothes", given)
     for name, cameras in (("cloth_changing", (3, 4)), ("same_clothes", (2, 3))):
         query, gallery = (
-            side.take(np.isin(side.cameras, cameras)) for side in (given["query"], given["gallery"])
+            side.take(np.isin(side.labels["camera"], cameras))
+            for side in (given["query"], given["gallery"])
         )
         expected = figures(query, gallery, rules.STANDARD)
         assert results[name].figures() == pytest.approx(expected)
@@ -149,7 +177,7 @@ def test_ltcc_restricted_to_who_changes_clothes():
     given = splits("ltcc")
     # Persons 0 to 4 wear one outfit each; the others change.
     given = {
-        name: relabel(side, clothes=np.where(side.identities < 5, side.identities, side.clothes))
+        name: relabel(side, clothes=np.where(identities(side) < 5, identities(side), clothes(side)))
         for name, side in given.items()
     }
     changing = clothes_changing_identities(given.values())
@@ -157,7 +185,7 @@ def test_ltcc_restricted_to_who_changes_clothes():
     name = "cloth_changing/changing_identities"
     results = evaluate_dataset("ltcc", given)
     query, gallery = (
-        side.take(side.identities >= 5) for side in (given["query"], given["gallery"])
+        side.take(identities(side) >= 5) for side in (given["query"], given["gallery"])
     )
     expected = figures(query, gallery, rules.CLOTH_CHANGING)
     assert results[name].figures() == pytest.approx(expected)
@@ -178,7 +206,7 @@ def test_deepchange_drops_tracklets_not_cameras():
     results = evaluate_dataset("deepchange", given)
     expected = figures(given["val_query"], given["val_gallery"], rules.SAME_TRACKLET)
     assert results["validation"].figures() == pytest.approx(expected)
-    one_camera = {name: relabel(side, cameras=np.ones(60, int)) for name, side in given.items()}
+    one_camera = {name: relabel(side, camera=np.ones(60, int)) for name, side in given.items()}
     assert evaluate_dataset("deepchange", one_camera)["standard"].mAP == results["standard"].mAP
 
 
@@ -200,7 +228,7 @@ def test_selection_is_by_the_primary_protocol_elsewhere():
 def test_a_folder_without_clothes_has_the_standard_test_alone():
     unknown = np.full(60, -1)
     given = {
-        name: relabel(side, clothes=unknown, cameras=unknown)
+        name: relabel(side, clothes=unknown, camera=unknown)
         for name, side in splits("person_folder").items()
     }
     results = evaluate_dataset("person_folder", given)
@@ -212,7 +240,7 @@ def test_a_folder_without_clothes_has_the_standard_test_alone():
 
 def test_a_folder_in_which_nobody_changes():
     given = {
-        name: relabel(side, clothes=side.identities)
+        name: relabel(side, clothes=identities(side))
         for name, side in splits("person_folder").items()
     }
     assert list(evaluate_dataset("person_folder", given)) == ["same_clothes", "standard"]
@@ -256,10 +284,117 @@ def test_progress_counts_the_queries():
     evaluate_dataset("celeb_reid", splits("celeb_reid"), progress=progress)
 
 
+def test_an_unknown_data_set_has_the_protocols_of_a_folder():
+    assert protocols("my_data/config") == protocols("person_folder")
+    assert required_splits("my_data") == ("query", "gallery")
+    assert required_splits("my_data", ["train", "gallery"]) == ()
+    assert list(evaluate_dataset("my_data", splits("my_data"))) == [
+        "cloth_changing",
+        "same_clothes",
+        "standard",
+    ]
+
+
+@pytest.fixture
+def own_protocols(monkeypatch):
+    monkeypatch.setattr(PROTOCOLS, "_registered", dict(PROTOCOLS._registered))
+
+
+@pytest.mark.usefixtures("own_protocols")
+def test_own_protocols():
+    night = Selection(Side.of("query", camera=(1, 2)), Side.of("gallery", camera=(3,)))
+    table = [
+        Protocol("night", (night,)),
+        Protocol("night/validation", (Selection(Side("val"), Side("val")),), validation=True),
+    ]
+    register_protocols("my_data", table)
+    with pytest.raises(UsageError, match="'my_data' is registered already"):
+        register_protocols("my_data", table)
+    assert required_splits("my_data") == ("query", "gallery", "val")
+    assert required_splits("my_data", ["gallery", "query"]) == ("query", "gallery")
+    assert primary_protocol("my_data") == "night"
+    assert selection_protocol("my_data") == "night/validation"
+    assert selection_protocol("my_data", ["night"]) == "night"
+    assert selects_on_test("my_data", "night")
+    assert not selects_on_test("my_data", "night/validation")
+    given = splits("ltcc")
+    query = given["query"].take(np.isin(given["query"].labels["camera"], (1, 2)))
+    gallery = given["gallery"].take(given["gallery"].labels["camera"] == 3)
+    results = evaluate_dataset("my_data", given)
+    assert results["night"].figures() == pytest.approx(figures(query, gallery, rules.NOTHING))
+
+
+def test_a_config_may_ask_for_another_selection():
+    assert selection_protocol("prcc", asked="same_clothes/all") == "same_clothes/all"
+    with pytest.raises(UsageError, match="select_by: ltcc has no protocol 'night' here; choose"):
+        selection_protocol("ltcc", ["standard"], asked="night")
+    for table in ([], [Protocol("a"), Protocol("a")]):
+        with pytest.raises(UsageError, match="each with a name of its own"):
+            Protocols(tuple(table))
+    with pytest.raises(UsageError, match="selection 'b' is no protocol; choose from a"):
+        Protocols((Protocol("a"),), "b")
+
+
+def test_parts_are_joined_query_by_query():
+    given = splits("regdb")
+    given["query"] = given["query"].take(np.arange(20))
+    results = evaluate_dataset("regdb", given, bootstrap=50)
+    there, back, both = results.values()
+    assert (there.queries + there.skipped, back.queries + back.skipped) == (20, 60)
+    assert both.queries == there.queries + back.queries
+    for metric, value in both.figures().items():
+        total = getattr(there, metric) * there.queries + getattr(back, metric) * back.queries
+        assert value == pytest.approx(total / both.queries)
+
+
+@pytest.mark.parametrize("shots", [1, 2, 10])
+def test_draws_per_identity_and_camera(shots):
+    gallery = splits("ltcc")["gallery"]
+    kind = 10 * identities(gallery) + gallery.labels["camera"]
+    gallery = dataclasses.replace(gallery, names=map(str, range(60)))
+    draw = Draw(("identity", "camera"), images=shots)
+    trials = [drawn_gallery(gallery, draw, seed=3, trial=trial) for trial in range(30)]
+    for drawn in trials:
+        rows = [int(name) for name in drawn.names]
+        assert rows == sorted(set(rows))
+        kinds, counts = np.unique(kind[rows], return_counts=True)
+        expected, there = np.unique(kind, return_counts=True)
+        np.testing.assert_array_equal(kinds, expected)
+        np.testing.assert_array_equal(counts, np.minimum(there, shots))
+    again = drawn_gallery(gallery, draw, seed=3, trial=0)
+    assert again.names == trials[0].names
+    if shots < 3:  # Every image has its turn.
+        assert len({name for drawn in trials for name in drawn.names}) == 60
+
+
+def test_each_camera_alone():
+    given = splits("prcc")
+    results = by_camera(evaluate_dataset("prcc", given, only=["same_clothes/all"]))
+    assert list(results) == ["same_clothes/all"] + [
+        f"same_clothes/all/camera_{c}" for c in range(1, 5)
+    ]
+    for camera in range(1, 5):
+        query = given["query_same"].take(given["query_same"].labels["camera"] == camera)
+        expected = figures(query, given["gallery"], rules.NOTHING)
+        assert results[f"same_clothes/all/camera_{camera}"].figures() == pytest.approx(expected)
+    whole = evaluate_dataset("prcc", given, only=["same_clothes/single_shot"])
+    drawn = by_camera(whole)
+    parts = [result for name, result in drawn.items() if "camera" in name]
+    assert all(part.draws == 10 and part.std.keys() == set(METRICS) for part in parts)
+    weighted = sum(part.mAP * part.queries for part in parts)
+    assert weighted / 60 == pytest.approx(whole["same_clothes/single_shot"].mAP)
+
+
+def test_features_compared_by_their_products_are_not_reranked():
+    given = {n: dataclasses.replace(s, similarity="dot") for n, s in splits("ltcc").items()}
+    assert evaluate_dataset("ltcc", given)
+    with pytest.raises(UsageError, match="re-ranking needs Euclidean distances"):
+        evaluate_dataset("ltcc", given, reranking=Reranking())
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: protocols("market"), UsageError, "choose from celeb_reid"),
         (lambda: evaluate_dataset("ltcc", splits("ltcc"), only=[]), UsageError, "is asked for"),
         (lambda: evaluate_dataset("ltcc", {}), UsageError, "needs features of gallery, query"),
         (
@@ -292,7 +427,7 @@ def test_what_a_caller_may_get_wrong(call, error, words):
 
 
 def strangers(side):
-    return relabel(side, identities=side.identities + 100)
+    return relabel(side, identity=identities(side) + 100)
 
 
 @pytest.mark.parametrize("dataset", ["prcc", "ltcc", "person_folder"])
@@ -324,16 +459,16 @@ def test_nobody_at_all(reranking):
 
 def test_no_query_of_the_cameras():
     given = {
-        name: relabel(side, cameras=np.ones(60, int)) for name, side in splits("vc_clothes").items()
+        name: relabel(side, camera=np.ones(60, int)) for name, side in splits("vc_clothes").items()
     }
     with pytest.raises(UserError, match="vc_clothes, cloth_changing: there are no queries"):
         evaluate_dataset("vc_clothes", given)
 
 
-@pytest.mark.parametrize(("dataset", "label"), [("ltcc", "clothes"), ("deepchange", "tracklets")])
+@pytest.mark.parametrize(("dataset", "label"), [("ltcc", "clothes"), ("deepchange", "tracklet")])
 def test_labels_that_a_protocol_needs(dataset, label):
     given = {
         name: relabel(side, **{label: np.full(60, -1)}) for name, side in splits(dataset).items()
     }
-    with pytest.raises(UserError, match=f"{label} of 120 images are unknown"):
+    with pytest.raises(UserError, match=f"label {label} of 120 images is unknown"):
         evaluate_dataset(dataset, given)

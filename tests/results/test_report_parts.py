@@ -34,9 +34,10 @@ def side(identities, clothes, features=None) -> tuple[Split, FeatureSet]:
     names = tuple(f"{row}_<b>&.jpg" for row in range(count))
     images = np.full((count, 64, 32, 3), 128, np.uint8)
     unknown = np.full(count, -1, np.int32)
-    labels = (identities, unknown, np.asarray(clothes, np.int32), unknown)
+    clothes = np.asarray(clothes, np.int32)
     features = np.eye(count, dtype=np.float32) if features is None else features
-    return Split(images, images[..., 0], *labels, names), FeatureSet(features, *labels, names)
+    split = Split(images, images[..., 0], identities, unknown, clothes, unknown, names)
+    return split, FeatureSet(features, {"identity": identities, "clothes": clothes}, names)
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(3, 9))
@@ -101,8 +102,8 @@ def test_queries_are_chosen_from_both_ends_and_many_people():
 def test_marks_say_who_and_in_what():
     query, gallery = side([1, 1], [10, -1]), side([1, 1, 2, -1], [10, 11, 20, -1])
     close = np.array([[4, 3, 2, 1]] * 2, np.float32)
-    features = (FeatureSet(np.eye(4, dtype=np.float32)[:1].repeat(2, 0), *_labels(query)),
-                FeatureSet(np.diag(close[0]) / 8, *_labels(gallery)))  # fmt: skip
+    features = (FeatureSet(np.eye(4, dtype=np.float32)[:1].repeat(2, 0), query[1].labels),
+                FeatureSet(np.diag(close[0]) / 8, gallery[1].labels))  # fmt: skip
     ranked = ranked_galleries(*features, [0, 1], top=5)
     assert ranked.rows[0].tolist()[-1] == -1
     shown = dict(zip(ranked.rows[0].tolist(), marks(*features, ranked, [0, 1])[0], strict=True))
@@ -114,14 +115,10 @@ def test_marks_say_who_and_in_what():
     assert unknown[0] is unknown[1] is Mark.SAME_PERSON
 
 
-def _labels(of_side):
-    return [getattr(of_side[1], name) for name in ("identities", "cameras", "clothes", "tracklets")]
-
-
 def test_the_picture_of_galleries_has_frames_and_a_legend():
     query, gallery = side([1], [10]), side([1, 2], [11, 20])
     features = (query[1].features @ np.ones((1, 2), np.float32) * [[1, 0]], gallery[1].features)
-    sets = [FeatureSet(f, *_labels(s)) for f, s in zip(features, (query, gallery), strict=True)]
+    sets = [FeatureSet(f, s[1].labels) for f, s in zip(features, (query, gallery), strict=True)]
     ranked = ranked_galleries(*sets, [0], top=2)
     picture = ranked_gallery_picture(query[0], gallery[0], ranked, [0], title="Test")
     colors = {color for _, color in picture.getcolors(1 << 24)}
@@ -186,10 +183,11 @@ def test_galleries_of_a_protocol_with_some_cameras_alone():
         people, cameras = np.repeat([0, 1, 2], 4), np.tile([1, 2, 3, 4], 3)
         split, features = side(people, np.arange(12))
         rows = np.eye(3, dtype=np.float32)[people]
-        split, features = (dataclasses.replace(part, cameras=cameras) for part in (split, features))
+        split = dataclasses.replace(split, cameras=cameras)
+        labels = {**features.labels, "camera": cameras}
         names = tuple(f"{name}_camera{camera}_{row}.jpg" for row, camera in enumerate(cameras))
         split = dataclasses.replace(split, names=names)
-        sides[name] = (split, dataclasses.replace(features, features=rows, names=names))
+        sides[name] = (split, FeatureSet(rows, labels, names))
     dataset = types.SimpleNamespace(name="vc_clothes", split=lambda name: sides[name][0])
     features = {name: of_name[1] for name, of_name in sides.items()}
     results = evaluate_dataset("vc_clothes", features)
