@@ -150,6 +150,81 @@ def check_identities(
     ]
 
 
+def draw_cross_modality(
+    labels: np.ndarray,
+    infrared: np.ndarray,
+    *,
+    num_clusters: int,
+    num_instances: int,
+    rng: np.random.Generator | np.random.RandomState,
+) -> np.ndarray:
+    """Draws batches of clusters of two modalities (`docs/methods/cclnet.md`, section 5).
+
+    Each step has `num_clusters` visible clusters, and as many infrared ones, none of them twice;
+    there is no correspondence. Of each come `num_instances` images, always with replacement. A
+    modality of fewer clusters, where the published code fails, gives those that it has in turn.
+
+    Args:
+        labels: (N,) int, each image's cluster among those of its modality; -1 is not drawn.
+        infrared: (N,) bool, the modality of each image.
+        num_clusters: P, of each modality in a batch.
+        num_instances: K, images of a cluster.
+        rng: Source of the draws; the published order of them is kept.
+
+    Returns:
+        (S, 2 P K) int32, visible images in the first half of a batch; S P K just exceeds the
+        clustered images of the larger modality.
+
+    Raises:
+        UserError: A modality has no cluster.
+    """
+    members = [members_of(np.where(infrared == one, labels, -1)) for one in (False, True)]
+    for name, groups in zip(("visible", "infrared"), members, strict=True):
+        if not groups:
+            raise UserError(
+                f"none of the {name} training images is in a cluster: raise "
+                "--config.clustering.eps, or lower --config.clustering.min_samples"
+            )
+    half = num_clusters * num_instances
+    steps = max(sum(map(len, groups)) for groups in members) // half + 1
+    batches = np.empty((steps, 2, num_clusters, num_instances), np.int32)
+    for batch in batches:
+        chosen = [
+            np.resize(
+                rng.choice(len(groups), min(num_clusters, len(groups)), replace=False), num_clusters
+            )
+            for groups in members
+        ]
+        for k in range(num_clusters):
+            for modality, groups in enumerate(members):
+                batch[modality, k] = rng.choice(groups[chosen[modality][k]], num_instances)
+    return batches.reshape(steps, 2 * half)
+
+
+def draw_modality_pairs(
+    visible: np.ndarray, infrared: np.ndarray, *, batch_size: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draws a pass over two modalities at once (`docs/methods/cclnet.md`, section 6).
+
+    Args:
+        visible: Indexes of the visible images.
+        infrared: Those of the infrared ones. The smaller modality is filled up to the length of
+            the larger by uniform draws with replacement.
+        batch_size: B, images of each modality in a batch.
+        rng: Source of the draws.
+
+    Returns:
+        (S, 2 B) int32, visible images in the first half of a batch; -1 fills the last one.
+    """
+    length = max(len(visible), len(infrared))
+    steps = -(-length // batch_size)
+    batches = np.full((2, steps * batch_size), -1, np.int32)
+    for row, images in zip(batches, (visible, infrared), strict=True):
+        more = rng.choice(images, length - len(images))
+        row[:length] = np.concatenate([rng.permutation(images), more])
+    return np.moveaxis(batches.reshape(2, steps, batch_size), 0, 1).reshape(steps, -1)
+
+
 def members_of(labels: np.ndarray) -> list[np.ndarray]:
     """Returns the indexes of each label's samples, in ascending order of labels from 0 up."""
     order = np.argsort(labels, kind="stable")

@@ -1,9 +1,9 @@
 """Reads PyTorch's weight files and safetensors, without PyTorch.
 
 Three formats are told apart by their first bytes: the zip archive that
-`torch.save` writes since 1.6, the run of pickles that it wrote before, and
-safetensors. Nothing in a file is executed, and no file can ask for more memory
-than its own size.
+`torch.save` writes since 1.6 and TorchScript too, the run of pickles that
+`torch.save` wrote before, and safetensors. Nothing in a file is executed, and
+no file can ask for more memory than its own size.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def load_state_dict(
 
     Args:
       path: a `torch.save` file (zip or older format) of a state dict, or of a dict that holds one
-        under `state_dict`, `model_state_dict` or `model`; or a safetensors file.
+        under `state_dict`, `model_state_dict` or `model`; a TorchScript archive, whose module's
+        tensors get the names that its `state_dict()` would give them; or a safetensors file.
       strip_prefix: removed from each name that starts with it (`"module."` undoes DataParallel).
 
     Returns:
@@ -178,6 +179,8 @@ def _check_byteorder(little: bool) -> None:
 
 def _state_dict(content: Any) -> dict[str, torch_pickle.Tensor]:
     """Finds the named tensors in what the file holds."""
+    if type(content) is torch_pickle.Module:
+        content = _tensors_of(content)
     if type(content) is dict:
         nested = (content[name] for name in _ENTRIES if type(content.get(name)) is dict)
         content = next(nested, content)
@@ -187,6 +190,26 @@ def _state_dict(content: Any) -> dict[str, torch_pickle.Tensor]:
         if type(name) is not str or type(value) is not torch_pickle.Tensor:
             raise ValueError(f"holds a {type(value).__name__} under {name!r:.80}, not a tensor")
     return content
+
+
+def _tensors_of(module: torch_pickle.Module) -> dict[str, torch_pickle.Tensor]:
+    """The tensors of a TorchScript module and of the modules in it, by dotted names."""
+    tensors = {}
+    seen = {id(module)}
+    pending = [("", module)]
+    while pending:
+        prefix, module = pending.pop()
+        inner = []
+        for name, value in module.attributes.items():
+            if type(value) is torch_pickle.Tensor:
+                tensors[f"{prefix}{name}"] = value
+            elif type(value) is torch_pickle.Module:
+                if id(value) in seen:  # A ring of modules would never end.
+                    raise ValueError("its modules share one module")
+                seen.add(id(value))
+                inner.append((f"{prefix}{name}.", value))
+        pending += reversed(inner)
+    return tensors
 
 
 def _arrays(

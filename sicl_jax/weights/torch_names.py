@@ -3,9 +3,11 @@
 A `Names` is an ordered dict from PyTorch's name to our `nnx.Variable`. The
 loaders and exporters, one file per origin, are such dicts and a call or two.
 Layouts: convolutions are OIHW there and HWIO here, linear weights (out, in)
-there and (in, out) here.
+there and (in, out) here; a matrix that is no linear weight there (`AsIs`) is
+the same in both.
 """
 
+import dataclasses
 import os
 from collections.abc import Iterable, Mapping
 
@@ -19,7 +21,15 @@ from sicl_jax.models.batch_norm import BatchNorm
 from sicl_jax.models.encoder import Encoder
 from sicl_jax.models.resnet import ResNet
 
-Names = dict[str, nnx.Variable]
+
+@dataclasses.dataclass(frozen=True)
+class AsIs:
+    """A variable whose axes are PyTorch's: an embedding, or a matrix that it applies as x W."""
+
+    variable: nnx.Variable
+
+
+Names = dict[str, nnx.Variable | AsIs]
 
 _COUNTER = "num_batches_tracked"
 _LISTED = 5
@@ -120,24 +130,32 @@ def assign(
             f"{source}: does not fit the model that the config describes "
             f"(block, stage_sizes, width): {shown}{more}"
         )
-    for name, variable in names.items():
-        array = np.ascontiguousarray(from_torch(arrays[name]), variable.dtype)
-        variable.set_value(devices.put(array, devices.replicated()))
+    for name, entry in names.items():
+        array = arrays[name]
+        if isinstance(entry, AsIs):
+            entry = entry.variable
+        else:
+            array = from_torch(array)
+        array = np.ascontiguousarray(array, entry.dtype)
+        entry.set_value(devices.put(array, devices.replicated()))
 
 
 def _misfits(names: Names, arrays: Mapping[str, np.ndarray]):
-    for name, variable in names.items():
+    for name, entry in names.items():
         if (array := arrays.get(name)) is None:
             continue
-        expected = _torch_shape(variable)
+        expected = torch_shape(entry)
         if array.shape != expected:
             yield f"{name} is {_times(array.shape)}, not {_times(expected)}"
         elif not jnp.issubdtype(array.dtype, jnp.floating):
             yield f"{name} holds {array.dtype}, not floats"
 
 
-def _torch_shape(variable: nnx.Variable) -> tuple[int, ...]:
-    return to_torch(np.broadcast_to(np.float32(0), variable.shape)).shape
+def torch_shape(entry: nnx.Variable | AsIs) -> tuple[int, ...]:
+    """The shape of a variable in PyTorch's layout."""
+    if isinstance(entry, AsIs):
+        return entry.variable.shape
+    return to_torch(np.broadcast_to(np.float32(0), entry.shape)).shape
 
 
 def _times(shape: tuple[int, ...]) -> str:
@@ -155,8 +173,11 @@ def collect(names: Names, *, num_batches: int = 0) -> dict[str, np.ndarray]:
         Arrays by name, in PyTorch's layouts, with a counter after each batch norm's variance.
     """
     arrays = {}
-    for name, variable in names.items():
-        arrays[name] = np.ascontiguousarray(to_torch(devices.fetch(variable.get_value())))
+    for name, entry in names.items():
+        if isinstance(entry, AsIs):
+            arrays[name] = np.ascontiguousarray(devices.fetch(entry.variable.get_value()))
+        else:
+            arrays[name] = np.ascontiguousarray(to_torch(devices.fetch(entry.get_value())))
         if name.endswith(".running_var"):
             arrays[name.replace("running_var", _COUNTER)] = np.array(num_batches, np.int64)
     return arrays

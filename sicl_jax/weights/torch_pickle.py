@@ -55,6 +55,14 @@ class Tensor:
     dtype: str
 
 
+@dataclasses.dataclass
+class Module:
+    """An object of a TorchScript archive: what it holds by name; its code is never looked at."""
+
+    name: str
+    attributes: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
 _STORAGES = frozenset(
     f"{kind}Storage"
     for kind in (
@@ -62,11 +70,17 @@ _STORAGES = frozenset(
         *("ComplexFloat", "ComplexDouble"),
     )
 )
+_SCRIPT_LISTS = (
+    *("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist"),
+    "restore_type_tag",
+)
 _DTYPES = frozenset({"uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2"})
 _MAX_RANK = 32
 # A large model with its optimiser's state takes some hundred thousand.
 _MAX_STEPS = 4_000_000
 _MARK = object()
+# Where TorchScript puts the classes of an archive: names in its own code, not of any package.
+_SCRIPT = "__torch__."
 
 
 def load(file: BinaryIO, storages: dict[str, Storage] | None = None) -> Any:
@@ -77,7 +91,7 @@ def load(file: BinaryIO, storages: dict[str, Storage] | None = None) -> Any:
       storages: takes up each storage that the pickle names, by key.
 
     Returns:
-      Dicts, lists, tuples, strings, numbers, `Tensor`s and inert `Global`s.
+      Dicts, lists, tuples, strings, numbers, `Tensor`s, `Module`s and inert `Global`s.
 
     Raises:
       RefusedError: a global outside the list at the foot of this file.
@@ -181,9 +195,19 @@ class _Machine:
             raise ValueError("it gives one storage two number types")
         self.stack.append(storage)
 
+    def new_object(self, _: Any) -> None:
+        arguments, kind = self.pop(), self.pop()
+        if type(kind) is not Global or arguments != ():
+            raise ValueError("its pickle is damaged")
+        if not kind.name.startswith(_SCRIPT):
+            raise RefusedError(kind.name)
+        self.stack.append(Module(kind.name))
+
     def build(self, _: Any) -> None:
+        state, target = self.pop(), self.stack[-1]
         # What is set beside a container's items, such as `_metadata`, is not needed.
-        self.pop()
+        if type(target) is Module and type(state) is dict:
+            target.attributes = state
 
     def call(self, _: Any) -> None:
         arguments, function = self.pop(), self.pop()
@@ -207,7 +231,7 @@ def _checked_key(key: Any) -> Any:
 
 
 def _checked_global(name: str) -> Global:
-    if name in _CALLS or name in _NAMES:
+    if name in _CALLS or name in _NAMES or name.startswith(_SCRIPT):
         return Global(name)
     raise RefusedError(name)
 
@@ -309,6 +333,7 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "GLOBAL": lambda machine, name: machine.push_global(*name.split(" ", 1)),
     "STACK_GLOBAL": _Machine.stack_global,
     "BINPERSID": _Machine.persistent,
+    "NEWOBJ": _Machine.new_object,
     "BUILD": _Machine.build,
     "REDUCE": _Machine.call,
 }
@@ -321,6 +346,8 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
     "torch._utils._rebuild_parameter_with_state": lambda tensor, *_: tensor,
     "torch.Size": _size,
+    # TorchScript's lists of one type, beside a module's tensors. Not needed, so not decoded.
+    **dict.fromkeys((f"torch.jit._pickle.{name}" for name in _SCRIPT_LISTS), lambda *_: None),
     # NumPy numbers: training scripts save their best mAP as one. Not needed, so not decoded.
     "numpy.dtype": lambda *_: None,
     "numpy.core.multiarray.scalar": lambda *_: None,

@@ -8,7 +8,7 @@ import numpy as np
 
 from sicl_jax.errors import UserError
 from sicl_jax.models.resnet import ResNet, ResNetConfig
-from sicl_jax.weights import torch_names
+from sicl_jax.weights import hub, torch_names
 from sicl_jax.weights.torch_files import load_state_dict
 
 # torchvision's first ImageNet weights, which SiCL's authors start from, as timm hosts them.
@@ -59,22 +59,4 @@ def imagenet_file(config: ResNetConfig) -> pathlib.Path:
             f"101 and 152, not for block={config.block}, stage_sizes={tuple(config.stage_sizes)}, "
             f"width={config.width}; name a file instead"
         )
-    folder = _hub_cache() / f"models--{repository.replace('/', '--')}"
-    revision = folder / "refs" / "main"
-    if revision.is_file():
-        file = folder / "snapshots" / revision.read_text().strip() / _FILE
-        if file.is_file():
-            return file
-    raise UserError(
-        f"config.model.pretrained=imagenet: {repository} is not in the Hugging Face cache; "
-        f"fetch it with: pip install 'sicl-jax[hub]' && hf download {repository} {_FILE}"
-    )
-
-
-def _hub_cache() -> pathlib.Path:
-    """Where huggingface_hub keeps what it fetched, by the variables that it heeds."""
-    if folder := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
-        return pathlib.Path(folder).expanduser()
-    caches = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    home = os.environ.get("HF_HOME", f"{caches}/huggingface")
-    return pathlib.Path(home).expanduser() / "hub"
+    return hub.cached_file(repository, _FILE, "config.model.pretrained=imagenet")

@@ -5,6 +5,7 @@ python tests/weights/make_files.py
 
 import collections
 import pathlib
+import zipfile
 
 import numpy as np
 import torch
@@ -34,6 +35,49 @@ def tensors():
     )
 
 
+class Block(torch.nn.Module):
+    """A part of a scripted module, with what lies beside tensors in an archive."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(2, 3, 1, bias=False)
+        self.bn = torch.nn.BatchNorm2d(3)
+        self.sizes = [1, 2, 3]
+        self.register_buffer("scale", torch.tensor(2.0))
+
+    def forward(self, x):
+        return self.bn(self.conv(x)) * self.scale + self.sizes[0]
+
+
+class Network(torch.nn.Module):
+    """A module to script: nested modules, buffers, and a parameter of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = torch.nn.Parameter(torch.randn(3, 4))
+        self.blocks = torch.nn.Sequential(Block(), torch.nn.ReLU())
+        self.names = {"a": 1}
+        self.context_length = 77
+
+    def forward(self, x):
+        return self.blocks(x) + self.context_length + self.names["a"]
+
+
+def write_script():
+    """A TorchScript archive of halves, as OpenAI published CLIP, and what is in it."""
+    torch.manual_seed(0)
+    module = torch.jit.script(Network().half().eval())
+    module.save(str(DATA / "script.pt"))
+    with zipfile.ZipFile(DATA / "script.pt") as archive:
+        entries = {entry: archive.read(entry) for entry in archive.infolist()}
+    with zipfile.ZipFile(DATA / "script.pt", "w") as archive:
+        for entry, data in entries.items():
+            if not entry.filename.endswith("debug_pkl"):  # Names of files on this machine.
+                archive.writestr(entry, data)
+    arrays = {name: tensor.detach().numpy() for name, tensor in module.state_dict().items()}
+    np.savez(DATA / "script.npz", **arrays)
+
+
 def main():
     DATA.mkdir(exist_ok=True)
     state = tensors()
@@ -50,6 +94,7 @@ def main():
     torch.save(module.state_dict(), DATA / "module_state.pth")
     unsigned = {"a": torch.arange(4).to(torch.uint16), "b": torch.ones(2, dtype=torch.complex64)}
     torch.save(unsigned, DATA / "newer_types.pth")
+    write_script()
     arrays = {
         name: (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()
         for name, tensor in state.items()

@@ -46,6 +46,16 @@ def test_reads_a_bare_state_dict_and_newer_types():
     np.testing.assert_array_equal(newer["b"], np.ones(2, np.complex64))
 
 
+def test_reads_a_torchscript_archive():
+    with np.load(DATA / "script.npz") as file:
+        expected = dict(file)
+    arrays = load_state_dict(DATA / "script.pt")
+    assert list(arrays) == list(expected)
+    for name, array in arrays.items():
+        assert array.dtype == expected[name].dtype
+        np.testing.assert_array_equal(array, expected[name])
+
+
 def test_strips_a_prefix(expected):
     arrays = load_state_dict(DATA / "zip.pth", strip_prefix="module.")
     assert list(arrays) == [name.removeprefix("module.") for name in expected]
@@ -241,6 +251,10 @@ HOSTILE = {
     "call without arguments": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n)R.",
     "empty global": b"\x80\x02c\n\n.",
     "no tensors": b"\x80\x02}Nb.",
+    "a script's module without tensors": b"\x80\x02c__torch__.a\nB\n)\x81}b.",
+    "a module in itself": b"\x80\x02c__torch__.a\nB\n)\x81q\x00}X\x01\x00\x00\x00mh\x00sb.",
+    "a call of a script's class": b"\x80\x02c__torch__.a\nB\n)R.",
+    "an object of another class": b"\x80\x02ctorch\nSize\n)\x81.",
 }
 
 
@@ -279,7 +293,9 @@ def test_truncated_safetensors(tmp_path):
         refused(tmp_path / "w", data[:length])
 
 
-SEEDS = [(DATA / name).read_bytes() for name in ("zip.pth", "legacy.pth", "newer_types.pth")]
+SEEDS = [
+    (DATA / name).read_bytes() for name in ("zip.pth", "legacy.pth", "newer_types.pth", "script.pt")
+]
 SEEDS += [
     with_pickle(tensor()),
     safetensors.numpy.save({"a": np.arange(3.0), "b": np.ones((2, 2))}),
