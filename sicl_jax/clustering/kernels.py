@@ -1,4 +1,4 @@
-"""Inner loops of the Jaccard pass, compiled by numba.
+"""Inner loops of the k-reciprocal encoding and the Jaccard pass, compiled by numba.
 
 Every kernel works on a range of rows and releases the GIL, so blocks of rows run side by side in
 plain Python threads (`blocks.py`): no second OpenMP runtime meets those of faiss and XLA.
@@ -12,7 +12,7 @@ import numba
 import numpy as np
 
 
-def _compiled(function, **options):
+def compiled(function, **options):
     """Compiles without the GIL, and keeps the result on disk where there is a place for it."""
     try:
         return numba.njit(nogil=True, cache=True, **options)(function)
@@ -21,10 +21,10 @@ def _compiled(function, **options):
 
 
 # Lets the sum of a dot product be split over SIMD lanes; infinities and NaNs keep their meaning.
-_compiled_reassociating = functools.partial(_compiled, fastmath={"reassoc", "contract"})
+compiled_reassociating = functools.partial(compiled, fastmath={"reassoc", "contract"})
 
 
-@_compiled_reassociating
+@compiled_reassociating
 def _dot(a, b):
     total = np.float32(0)
     for d in range(a.shape[0]):
@@ -32,7 +32,7 @@ def _dot(a, b):
     return total
 
 
-@_compiled
+@compiled
 def put_self_first(indices, similarities, first, last):
     """Sorts each list by falling similarity, then rising index, with the row itself in front.
 
@@ -69,7 +69,7 @@ def put_self_first(indices, similarities, first, last):
             indices[i, b], similarities[i, b] = j, s
 
 
-@_compiled
+@compiled
 def merge_top(products, rows, candidates, indices, values):
     """Merges products[r, c] of rows[r] and candidates[c] into the best found for each row.
 
@@ -88,7 +88,7 @@ def merge_top(products, rows, candidates, indices, values):
                 values[i, a], indices[i, a] = s, candidates[c]
 
 
-@_compiled
+@compiled
 def reciprocal(neighbors, width, sets, sizes, first, last):
     """R(i, width - 1): those among i's first `width` that have i among their own first `width`."""
     for i in range(first, last):
@@ -105,7 +105,7 @@ def reciprocal(neighbors, width, sets, sizes, first, last):
         sizes[i] = size
 
 
-@_compiled
+@compiled
 def _similarity(features, neighbors, similarities, i, j):
     """f_i . f_j, read from either's neighbour list where the search has computed it already."""
     for a in range(neighbors.shape[1]):
@@ -117,7 +117,7 @@ def _similarity(features, neighbors, similarities, i, j):
     return _dot(features[i], features[j])
 
 
-@_compiled
+@compiled
 def expand(sets, sizes, half_sets, half_sizes, first, last, in_set, in_expansion, ends, indices):
     """The expanded k-reciprocal sets of rows first..last, one after another.
 
@@ -147,7 +147,7 @@ def expand(sets, sizes, half_sets, half_sizes, first, last, in_set, in_expansion
         ends[i - first] = end
 
 
-@_compiled
+@compiled
 def weigh_by_similarity(features, neighbors, similarities, first, last, ends, indices, values):
     """Weights exp(-(2 - 2 f_i . f_j)) of the members of rows first..last, of sum one each."""
     start = 0
@@ -164,7 +164,7 @@ def weigh_by_similarity(features, neighbors, similarities, first, last, ends, in
         start = end
 
 
-@_compiled_reassociating
+@compiled_reassociating
 def weigh_by_distance(points, farthest, first, last, ends, indices, values):
     """Weights exp(-(|p_i - p_j|^2 / farthest_i)^2) of the members of rows first..last, as above."""
     start = 0
@@ -183,7 +183,7 @@ def weigh_by_distance(points, farthest, first, last, ends, indices, values):
         start = end
 
 
-@_compiled
+@compiled
 def average(
     neighbors, k2, row_starts, columns, weights, first, last, seen, sums, ends, indices, values
 ):
@@ -210,7 +210,7 @@ def average(
         ends[i - first] = end
 
 
-@_compiled
+@compiled
 def transpose(row_starts, columns, weights, column_starts, rows, column_weights, positions):
     """Columns of a CSR matrix, rows rising in each; `positions[p]` says where entry p went."""
     for p in range(columns.shape[0]):
@@ -228,7 +228,7 @@ def transpose(row_starts, columns, weights, column_starts, rows, column_weights,
             filled[c] = q + 1
 
 
-@_compiled
+@compiled
 def overlaps(
     row_starts,
     columns,
@@ -282,7 +282,7 @@ def overlaps(
     return last
 
 
-@_compiled
+@compiled
 def mirror(starts, indices, values, full_starts, full_indices, full_values):
     """The symmetric matrix with ones on its diagonal whose upper triangle is given, rows sorted.
 
@@ -318,7 +318,7 @@ def mirror(starts, indices, values, full_starts, full_indices, full_values):
             filled[full_indices[p]] = q + 1
 
 
-@_compiled
+@compiled
 def sums_within(
     row_starts,
     columns,

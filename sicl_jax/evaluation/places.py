@@ -7,14 +7,18 @@ first member to the last is divided into equal buckets, of which most hold no me
 in such a bucket is counted with the bucket, and only the few others are searched for.
 """
 
-import numba
+import functools
+
 import numpy as np
+
+from sicl_jax.clustering.kernels import compiled
 
 BUCKETS = 2048
 CHUNK = 4096  # Images between two looks at the searched-for ones; fits the first-level cache.
+_inlined = functools.partial(compiled, inline="always")
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def place_members(
     block, order, starts, offsets, together, rows, nearer, steps
 ):  # pragma: no cover - compiled
@@ -56,7 +60,7 @@ def place_members(
             nearer[low + i] = before - (step if together else i)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _count_in_gaps(distances, keys, members, together):  # pragma: no cover - compiled
     """Gallery images in the gap before each member, the member before it included.
 
@@ -101,7 +105,7 @@ def _count_in_gaps(distances, keys, members, together):  # pragma: no cover - co
     return gaps
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _fill_buckets(keys, scale):  # pragma: no cover - compiled
     """Which buckets hold members, and the first member at or behind the start of each bucket."""
     crowded = np.zeros(BUCKETS + 2, np.bool_)
@@ -115,7 +119,7 @@ def _fill_buckets(keys, scale):  # pragma: no cover - compiled
     return crowded, first
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@_inlined
 def _bucket(distance, lowest, scale):  # pragma: no cover - compiled
     """The bucket of a distance: 0 before the first member, then 1, 2, ... to `BUCKETS` + 1.
 
@@ -127,7 +131,7 @@ def _bucket(distance, lowest, scale):  # pragma: no cover - compiled
     return np.uint16(np.int32(place))
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@_inlined
 def _search(keys, members, distance, row, low, high):  # pragma: no cover - compiled
     """The first member from `low` on, before `high`, that stands behind gallery image `row`.
 
@@ -144,7 +148,7 @@ def _search(keys, members, distance, row, low, high):  # pragma: no cover - comp
     return low
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def count_persons_before(
     block, firsts, own, persons, num_persons, counts
 ):  # pragma: no cover - compiled

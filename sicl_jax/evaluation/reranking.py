@@ -17,7 +17,6 @@ clustering wants them for the pairs that meet.
 import dataclasses
 from collections.abc import Callable
 
-import numba
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float32, Int32
@@ -145,7 +144,7 @@ def _encode(
     return sp.csr_array((weights, columns, starts), shape=(len(points), len(points)))
 
 
-@numba.njit(nogil=True, cache=True)
+@kernels.compiled
 def _add_jaccard(
     starts, columns, weights, column_starts, rows, column_weights, share, block
 ):  # pragma: no cover - compiled

@@ -1,5 +1,7 @@
 """Inputs at the edge of what clustering is made for, and what it refuses."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from dense_formulas import neighbor_lists, same_partition
@@ -110,6 +112,27 @@ def test_duplicates_stay_together(groups):
     features, labels = groups
     repeated = np.repeat(features, 3, axis=0)
     assert same_partition(cluster(repeated, k1=24).labels, np.repeat(labels, 3))
+
+
+def test_distances_on_the_threshold_are_told(groups):
+    """Eps a distance that many pairs have: copies of a group have its distances."""
+    features, _ = groups
+    cross = np.zeros((80, 64), np.float32)
+    cross[:, :32] = features
+    copies = np.concatenate([cross, np.roll(cross, 32, axis=1)])  # Far from one another.
+    distances = 1 - jaccard_similarity(copies, 12).toarray()
+    values, times = np.unique(distances[np.triu_indices(160, 1)], return_counts=True)
+    within = (values > 0.05) & (values < 0.95)
+    eps = float(values[within][times[within].argmax()])
+    near = int((np.abs(distances - eps) <= 1e-6).sum()) // 2
+    found = cluster(copies, k1=12, eps=eps, tight=False)
+    assert found.num_ties == near > 1
+    assert (found.warning is None) == (near <= 10)
+    assert cluster(copies, k1=12, eps=eps + 0.001, tight=False).num_ties < near
+    many = dataclasses.replace(found, num_ties=11).warning
+    assert many.startswith("the distances of 11 pairs of images lie within 1e-06 of eps")
+    gap = cluster(copies, k1=12, eps=eps + 0.02, eps_gap=0.02)
+    assert gap.num_ties >= near
 
 
 def test_all_far_apart():

@@ -60,6 +60,18 @@ def test_unrefined_partition(numbers):
     assert same_partition(unrefined.labels, numbers["pseudo_labels"])
 
 
+def test_clusters_of_cluster_contrast(golden):
+    """DBSCAN once; what is in no cluster is left out."""
+    numbers = golden("cluster_contrast/epoch")
+    parameters = {name: numbers[name].item() for name in ("k1", "k2", "eps", "min_samples")}
+    found = cluster(numbers["features"], **parameters, tight=False)
+    np.testing.assert_array_equal(found.labels == -1, numbers["labels"] == -1)
+    assert same_partition(found.labels, numbers["labels"])
+    assert found.num_clusters == len(numbers["memory"])
+    assert found.num_unclustered == len(numbers["labels"]) - len(numbers["used"])
+    assert found.tight_labels is None and found.counts.sum() == len(numbers["used"])
+
+
 def test_refinement_scores(numbers):
     neighbors = nearest_neighbors(numbers["features"], int(numbers["k1"]))
     encoding = encode(numbers["features"], neighbors, int(numbers["k1"]), int(numbers["k2"]))
