@@ -19,6 +19,7 @@ from PIL import Image
 import sicl_jax
 from sicl_jax import config as configs
 from sicl_jax.data.dataset import Split, load_dataset
+from sicl_jax.data.pixels import Form
 from sicl_jax.data.prepare import Request, prepare
 from sicl_jax.report.run_report import run_report
 from sicl_jax.report.search_page import search_page
@@ -39,9 +40,9 @@ out = arguments.out
 # %% The crops: your own, or drawn ones written as if they were
 def write_crops(split: Split, images: pathlib.Path, masks: pathlib.Path) -> None:
     """Writes a split's images and masks, a folder for each person."""
-    for row, person in enumerate(split.identities):
-        silhouette = np.where(split.masks[row] > 127, np.uint8(255), np.uint8(0))
-        for folder, picture in ((images, split.images[row]), (masks, silhouette)):
+    for row, person in enumerate(split.labels["identity"]):
+        silhouette = np.where(split.pixels["mask"][row] > 127, np.uint8(255), np.uint8(0))
+        for folder, picture in ((images, split.pixels["image"][row]), (masks, silhouette)):
             path = folder / str(person) / f"{row:03}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture).save(path)
@@ -53,7 +54,8 @@ if arguments.crops is not None:
     changes = []
 else:
     prepare(Request("synthetic_people/tiny", out / "drawn"))
-    drawn = load_dataset("synthetic_people/tiny", out / "drawn", image_size=(128, 64))
+    forms = {"image": Form((128, 64)), "mask": Form((128, 64), mode="silhouette")}
+    drawn = load_dataset("synthetic_people/tiny", out / "drawn", forms=forms)
     crops, masks, gallery, query = (out / name for name in ("crops", "masks", "gallery", "query"))
     write_crops(drawn.split("train"), crops, masks)
     # People whom training never sees: a gallery, and the same people in other clothes.

@@ -23,6 +23,7 @@ from jaxtyping import Float32
 from sicl_jax import devices, methods
 from sicl_jax.data import pictures
 from sicl_jax.data.pictures import Picture
+from sicl_jax.data.pixels import Form
 from sicl_jax.errors import UsageError, UserError
 from sicl_jax.methods.base import Method, WeightsOnly
 from sicl_jax.methods.embedder import Embedder
@@ -144,18 +145,18 @@ class Model:
 
     def _readers(self, embedder: Embedder, on_bad) -> list[Callable[[Picture], np.ndarray]]:
         """What decodes an image, and what decodes a mask, as far as the stream reads them."""
-        size, mode = self.image_size, self.config.data.mask_mode
-        readers = []
+        forms = []
         if embedder.reads_images:
-            readers.append(lambda image: pictures.image_pixels(image, size))
+            forms.append(Form(self.image_size))
         if embedder.reads_masks:
-            readers.append(lambda mask: pictures.mask_pixels(mask, size, mode))
+            forms.append(Form(self.image_size, mode=self.config.data.mask_mode))
+        readers = [functools.partial(pictures.fitted_pixels, form=form) for form in forms]
         if on_bad is None:
             return readers
-        blanks = [np.zeros(size, np.uint8)] * len(readers)
-        if embedder.reads_images:
-            blanks[0] = np.zeros((*size, 3), np.uint8)
-        return [_or_blank(read, blank, on_bad) for read, blank in zip(readers, blanks, strict=True)]
+        return [
+            _or_blank(read, np.zeros(form.shape, np.uint8), on_bad)
+            for read, form in zip(readers, forms, strict=True)
+        ]
 
     def _embed_batch(self, embedder: Embedder, batch: list[np.ndarray]) -> np.ndarray:
         """Features of a batch, filled up to a power of two: few sizes are few programs."""

@@ -2,9 +2,9 @@
 
 import json
 
-from sicl_jax.data.store import LABELS, METADATA, Store, damaged, record_digest
+from sicl_jax.data.store import METADATA, Store, damaged, record_digest
 from tfds_builders.reid import digest
-from tfds_builders.reid.features import UNKNOWN
+from tfds_builders.reid.features import LABELS, UNKNOWN
 
 _COLUMNS = ("images", "identities", "cameras", "outfits", "masks")
 _COLUMN_OF_LABEL = {"identity": "identities", "camera": "cameras", "clothes": "outfits"}

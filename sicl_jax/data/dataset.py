@@ -1,62 +1,74 @@
-"""A prepared data set as arrays: the way in for training, evaluation and reports."""
+"""A prepared data set as columns: the way in for training, evaluation and reports."""
 
 import dataclasses
 import pathlib
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from jaxtyping import Int32, UInt8
 
 from sicl_jax.data.arrays import Arrays
-from sicl_jax.data.pixels import MASK_MODES
+from sicl_jax.data.pixels import MASK_MODES, Form
 from sicl_jax.data.store import Store, find_directory
 from sicl_jax.errors import UsageError, UserError
+from tfds_builders.reid.features import PICTURES
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """One split of a data set; images and masks are read-only memory maps.
+    """One split of a data set.
 
     Attributes:
-        images: (N, H, W, 3) uint8 RGB.
-        masks: (N, H, W) uint8 grey, or None unless every image of the split has a mask.
-        identities: (N,) int32, -1 unknown.
-        cameras: (N,) int32, -1 unknown.
-        clothes: (N,) int32, -1 unknown; no two persons share a number.
-        tracklets: (N,) int32, -1 unknown.
-        names: path of each image below the raw folder.
+        pixels: Pictures by column (`image`, `mask`, `face`, `face_restored`), each (N, H, W, 3)
+            or, for masks, (N, H, W) uint8: read-only memory maps, made on first use ever. What a
+            sample lacks is 0.
+        labels: (N,) int32 by column: `identity`, `camera`, `clothes` (no two persons share a
+            number), `tracklet` and `modality` (0 visible, 1 infrared), -1 where unknown; and
+            `has_<picture>` (0 or 1) for every picture but the image.
+        names: Path of each image below the raw folder.
     """
 
-    images: UInt8[np.ndarray, "N H W 3"]
-    masks: UInt8[np.ndarray, "N H W"] | None
-    identities: Int32[np.ndarray, "N"]
-    cameras: Int32[np.ndarray, "N"]
-    clothes: Int32[np.ndarray, "N"]
-    tracklets: Int32[np.ndarray, "N"]
+    pixels: Mapping[str, UInt8[np.ndarray, "N ..."]]
+    labels: Mapping[str, Int32[np.ndarray, "N"]]
     names: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.names)
 
-    @property
-    def labels(self) -> dict[str, Int32[np.ndarray, "N"]]:
-        """The labels by their singular names."""
-        return {
-            "identity": self.identities,
-            "camera": self.cameras,
-            "clothes": self.clothes,
-            "tracklet": self.tracklets,
-        }
+    def all_have(self, picture: str) -> bool:
+        """Whether no sample lacks this picture, such as `mask`."""
+        return picture == "image" or bool(self.labels[f"has_{picture}"].all())
+
+
+class _Pixels(Mapping):
+    """The picture columns of a split, each opened (and made, if need be) when it is asked for."""
+
+    def __init__(self, arrays: Arrays, split: str):
+        self._arrays = arrays
+        self._split = split
+        self._opened: dict[str, np.ndarray] = {}
+
+    def __getitem__(self, column: str) -> UInt8[np.ndarray, "N ..."]:
+        if column not in self._opened:
+            self._opened[column] = self._arrays.pixels(self._split, column)
+        return self._opened[column]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays.forms)
+
+    def __len__(self) -> int:
+        return len(self._arrays.forms)
 
 
 class ReidDataset:
     """A prepared data set.
 
     Attributes:
-        name: builder name, such as `prcc`.
-        config_name: builder config, such as `demo`, or None.
-        directory: folder of the data set's files.
-        fingerprint: hash of all examples; equal for data sets prepared twice from the same files.
-        split_names: the splits that `split` gives.
+        name: Builder name, such as `prcc`.
+        config_name: Builder config, such as `demo`, or None.
+        directory: Folder of the data set's files.
+        fingerprint: Hash of all examples; equal for data sets prepared twice from the same files.
+        split_names: The splits that `split` gives.
     """
 
     def __init__(self, store: Store, arrays: Arrays):
@@ -69,59 +81,49 @@ class ReidDataset:
         self._splits: dict[str, Split] = {}
 
     def split(self, name: str) -> Split:
-        """Gives a split, decoding and resizing its images on first use ever.
+        """Returns a split; its pictures are decoded and resized on first use ever.
 
         Raises:
-            UserError: there is no such split, its files are damaged, or the arrays cannot be
-                written.
+            UserError: There is no such split, its files are damaged, or the arrays cannot be
+                written. The same holds for the columns of `pixels`, when they are asked for.
         """
         if name not in self.split_names:
             raise UserError(
                 f"data set {self.name} has no split {name!r}; it has {', '.join(self.split_names)}"
             )
         if name not in self._splits:
-            self._splits[name] = self._read(name)
+            labels, names = self._arrays.labels(name)
+            self._splits[name] = Split(_Pixels(self._arrays, name), labels, names)
         return self._splits[name]
-
-    def _read(self, name: str) -> Split:
-        labels = self._arrays.labels(name)
-        return Split(
-            images=self._arrays.images(name),
-            masks=self._arrays.masks(name) if labels["has_mask"].all() else None,
-            identities=labels["identity"],
-            cameras=labels["camera"],
-            clothes=labels["clothes"],
-            tracklets=labels["tracklet"],
-            names=tuple(labels["file_name"].tolist()),
-        )
 
 
 def load_dataset(
     name: str,
     data_dir: str | pathlib.Path,
     *,
-    image_size: tuple[int, int] = (256, 128),
-    mask_mode: str = "silhouette",
+    forms: Mapping[str, Form] | None = None,
     cache_dir: str | pathlib.Path | None = None,
 ) -> ReidDataset:
     """Opens a prepared data set.
 
     Args:
         name: `prcc`, or with a builder config `synthetic_people/demo`.
-        data_dir: where it was prepared.
-        image_size: height and width in pixels that images and masks are resized to.
-        mask_mode: `silhouette` (255 where not background) or `parsing` (luminance of the
-            palette's colours).
-        cache_dir: where to keep the resized arrays; beside the data set if None.
+        data_dir: Where it was prepared.
+        forms: The picture columns to read and how each is resized; images of 256 x 128 pixels
+            if None.
+        cache_dir: Where to keep the resized arrays; beside the data set if None.
 
     Raises:
-        UserError: the data set is missing or damaged.
-        UsageError: an argument is wrong.
+        UserError: The data set is missing or damaged.
+        UsageError: An argument is wrong.
     """
-    if mask_mode not in MASK_MODES:
-        raise UsageError(f"mask_mode {mask_mode!r} is unknown; use {' or '.join(MASK_MODES)}")
-    if len(image_size) != 2 or min(image_size) < 1:
-        raise UsageError(f"image_size {image_size} must be height and width, at least 1 pixel")
+    forms = {"image": Form((256, 128))} if forms is None else dict(forms)
+    for column, form in forms.items():
+        if column not in PICTURES:
+            raise UsageError(f"there is no picture {column!r}; use {', '.join(PICTURES)}")
+        modes = MASK_MODES if column == "mask" else ("rgb",)
+        if form.mode not in modes:
+            raise UsageError(f"mode {form.mode!r} is none of a {column}'s: {', '.join(modes)}")
     store = Store(find_directory(name, data_dir))
     folder = pathlib.Path(cache_dir).expanduser() if cache_dir else None
-    return ReidDataset(store, Arrays(store, tuple(image_size), mask_mode, folder))
+    return ReidDataset(store, Arrays(store, forms, folder))

@@ -1,27 +1,17 @@
 """Files that appear whole or not at all."""
 
 import contextlib
-import io
 import os
 import pathlib
 import socket
 from collections.abc import Iterator
+from typing import BinaryIO
 
 from tfds_builders.reid.workers import usable_cores as usable_cores
 
 
-class Draft(io.BufferedRandom):
-    """A binary file under a temporary name; see `atomic_file`."""
-
-    kept = True
-
-    def discard(self) -> None:
-        """Lets the file vanish at the end of the block instead of taking its name."""
-        self.kept = False
-
-
 @contextlib.contextmanager
-def atomic_file(path: pathlib.Path) -> Iterator[Draft]:
+def atomic_file(path: pathlib.Path) -> Iterator[BinaryIO]:
     """Opens a binary file for writing that takes its name at the end of the block.
 
     If the block raises, nothing is left; if the process is killed, a temporary file is left that
@@ -33,12 +23,11 @@ def atomic_file(path: pathlib.Path) -> Iterator[Draft]:
     _remove_abandoned(path)
     temporary = path.with_name(f".{path.name}.{_owner(os.getpid())}.tmp")
     try:
-        with Draft(io.FileIO(temporary, "w+")) as draft:
+        with temporary.open("w+b") as draft:
             yield draft
             draft.flush()
             os.fsync(draft.fileno())
-        if draft.kept:
-            temporary.replace(path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from sicl_jax.data import pixels
 from sicl_jax.data.files import usable_cores
+from sicl_jax.data.pixels import Form
 from sicl_jax.errors import UserError
 from tfds_builders.reid import images as stored_images
 from tfds_builders.reid import tree
@@ -52,41 +52,28 @@ def one_by_one(pictures: Picture | Iterable[Picture]) -> Iterable[Picture]:
     return (array,) if array.ndim <= 3 else array
 
 
-def image_pixels(picture: Picture, size: tuple[int, int]) -> np.ndarray:
-    """A picture as the model sees it: turned upright, RGB, resized with PIL's bicubic filter.
+def fitted_pixels(picture: Picture, form: Form) -> np.ndarray:
+    """Returns a picture as the model sees it: turned upright and resized.
 
     Args:
-        picture: A file, a PIL image or an array.
-        size: Height and width in pixels.
+        picture: A file, a PIL image or an array: (H, W, 3) or, of a mask, (H, W), where 0 is
+            background.
+        form: How it is resized. In all modes but `rgb` the picture is a mask.
 
     Returns:
-        (H, W, 3) uint8.
+        uint8 of `form.shape`.
 
     Raises:
-        UserError: A file cannot be read or is no image; an array has another shape or type.
+        UserError: A file cannot be read or is no image; an array has another shape or type; a
+            mask has no labels where the form asks for them.
     """
-    if isinstance(picture, str | os.PathLike):
-        return pixels.resized_image(_file(picture), size)
-    return pixels.resized(_pil(picture).convert("RGB"), size)
-
-
-def mask_pixels(picture: Picture, size: tuple[int, int], mode: str) -> np.ndarray:
-    """A mask as the model sees it.
-
-    Args:
-        picture: A file, a PIL image or an array (H, W); 0 is background.
-        size: Height and width in pixels.
-        mode: `config.data.mask_mode`.
-
-    Returns:
-        (H, W) uint8 grey.
-
-    Raises:
-        UserError: As for `image_pixels`.
-    """
-    if isinstance(picture, str | os.PathLike):
-        return pixels.resized_mask(_mask_file(picture), size, mode)
-    return pixels.resized(pixels.grey_mask(_pil(picture), mode), size)
+    if not isinstance(picture, str | os.PathLike):
+        return form.fit(_pil(picture))
+    data = _file(picture) if form.mode == "rgb" else _mask_file(picture)
+    try:
+        return form.decode(data)
+    except UserError as error:
+        raise UserError(f"{picture}: {error}") from error
 
 
 def decoded_batches(

@@ -1,48 +1,96 @@
 """From encoded files to the pixels that a model sees."""
 
+import dataclasses
 import io
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-MASK_MODES = ("silhouette", "parsing")
+from sicl_jax.errors import UsageError, UserError
+
+FILTERS = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+MASK_MODES = ("silhouette", "parsing", "parts")
+MODES = ("rgb", *MASK_MODES)
+
+MAX_PARTS = 64
+"""Human parsers tell some twenty parts apart; larger values are grey levels."""
 
 
-def resized_image(data: bytes, size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
-    """Decodes an image and resizes it with PIL's bicubic filter (algorithm.md, section 1).
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """How pictures are turned into arrays of one shape.
 
-    Args:
-        data: an encoded image.
-        size: height and width in pixels.
+    Attributes:
+        size: Height and width in pixels.
+        resize: PIL's filter, a key of `FILTERS`; `parts` is always resized to the nearest pixel.
+        mode: What becomes of the colours before the picture is resized:
+            `rgb`: three channels.
+            `silhouette`: 255 wherever a mask is not background (label, grey value or colour 0).
+            `parsing`: the luminance of a mask's palette colours; a grey mask is taken as it is.
+            `parts`: a mask's labels.
     """
-    with Image.open(io.BytesIO(data)) as image:
-        return resized(image.convert("RGB"), size)
 
+    size: tuple[int, int]
+    resize: str = "bicubic"
+    mode: str = "rgb"
 
-def resized_mask(data: bytes, size: tuple[int, int], mode: str) -> UInt8[np.ndarray, "H W"]:
-    """Decodes a mask, turns it into a grey picture and resizes that like an image.
+    def __post_init__(self):
+        """Checks the fields.
 
-    Labels become grey at the mask's own size, so no resizing ever mixes two labels into a third.
+        Raises:
+            UsageError: One has no meaning.
+        """
+        object.__setattr__(self, "size", tuple(self.size))
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise UsageError(f"image_size {self.size} must be height and width, at least 1 pixel")
+        for field, value, known in (
+            ("resize", self.resize, tuple(FILTERS)),
+            ("mode", self.mode, MODES),
+        ):
+            if value not in known:
+                raise UsageError(f"{field} {value!r} is unknown; use one of {', '.join(known)}")
 
-    Args:
-        data: an encoded PNG: binary, grey or palette; 0 is background.
-        size: height and width in pixels.
-        mode: `silhouette` or `parsing`, see `grey_mask`.
-    """
-    with Image.open(io.BytesIO(data)) as mask:
-        return resized(grey_mask(mask, mode), size)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one picture: (H, W, 3) in mode `rgb`, else (H, W)."""
+        return (*self.size, 3) if self.mode == "rgb" else self.size
+
+    def __str__(self) -> str:
+        height, width = self.size
+        return f"{height}x{width}.{self.resize}.{self.mode}"
+
+    def decode(self, data: bytes) -> UInt8[np.ndarray, "..."]:
+        """Decodes a file and fits it."""
+        with Image.open(io.BytesIO(data)) as picture:
+            return self.fit(picture)
+
+    def fit(self, picture: Image.Image) -> UInt8[np.ndarray, "..."]:
+        """Returns the picture as an array of this form's shape.
+
+        Masks change their values at their own size, so resizing never mixes two labels into a
+        third.
+
+        Raises:
+            UserError: The mode is `parts` and the mask holds no labels.
+        """
+        resample = FILTERS[self.resize]
+        if self.mode == "rgb":
+            picture = picture.convert("RGB")
+        elif self.mode == "parts":
+            picture, resample = Image.fromarray(part_labels(picture)), Image.Resampling.NEAREST
+        else:
+            picture = grey_mask(picture, self.mode)
+        height, width = self.size
+        return np.asarray(picture.resize((width, height), resample))
 
 
 def grey_mask(mask: Image.Image, mode: str) -> Image.Image:
-    """The grey picture that a mask stands for.
-
-    Args:
-        mask: a binary, grey, palette or colour picture.
-        mode: `silhouette`: 255 wherever the mask is not background (label, grey value or colour
-            0), 0 elsewhere. `parsing`: the luminance of the palette's colours; a grey mask is
-            taken as it is.
-    """
+    """Returns the grey picture that a mask stands for in mode `silhouette` or `parsing`."""
     if mode == "parsing":
         return mask.convert("L")
     values = np.asarray(mask)
@@ -50,7 +98,13 @@ def grey_mask(mask: Image.Image, mode: str) -> Image.Image:
     return Image.fromarray(np.where(person, np.uint8(255), np.uint8(0)))
 
 
-def resized(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
-    """A picture as an array of height and width `size`, by PIL's bicubic filter."""
-    height, width = size
-    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+def part_labels(mask: Image.Image) -> UInt8[np.ndarray, "H W"]:
+    """Returns the labels of a palette or grey mask, 0 for background.
+
+    Raises:
+        UserError: It is a silhouette, or holds colours or grey levels.
+    """
+    labels = np.asarray(mask)
+    if mask.mode not in ("L", "P") or labels.max(initial=0) >= MAX_PARTS:
+        raise UserError("the mask holds no part labels; make it with `sicl-jax masks`")
+    return labels

@@ -3,13 +3,14 @@
 import json
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from array_record.python import array_record_module
 
 from sicl_jax.errors import UserError, one_line
 from tfds_builders.reid import digest
+from tfds_builders.reid.features import LABELS, PICTURES, UNKNOWN, reid_features
 
 _INFO, _FEATURES = "dataset_info.json", "features.json"
 METADATA = "metadata.json"
@@ -26,8 +27,6 @@ _CLASSES = frozenset(
         "text_feature.Text",
     )
 )
-
-LABELS = ("identity", "camera", "clothes", "tracklet")
 
 
 def find_directory(name: str, data_dir: str | pathlib.Path) -> pathlib.Path:
@@ -98,7 +97,9 @@ class Store:
                 f"{directory} holds {file_format} files; build it with "
                 "`--file_format=array_record` or run `sicl-jax prepare`"
             )
-        self._decoders = {key: tfds.decode.SkipDecoding() for key in ("image", "mask")}
+        self._decoders = {
+            key: tfds.decode.SkipDecoding() for key in info.features if key in PICTURES
+        }
         self._sources = {}
         self.examples = {name: sum(n for _, n in files) for name, files in shards.items()}
         for path, count in (shard for files in shards.values() for shard in files):
@@ -107,9 +108,10 @@ class Store:
             _check_shard(path, count)
 
     def records(self, split: str) -> Iterator[list[dict]]:
-        """The examples of a split in stored order, some hundreds at a time.
+        """Yields the examples of a split in stored order, some hundreds at a time.
 
-        Images and masks are encoded files (bytes); `mask` is None where there is none;
+        A record has all columns of `make_example`, whichever the data set gives. Pictures are
+        encoded files (bytes), None where there is none; labels are -1 where they are unknown;
         `file_name` is a str.
 
         Raises:
@@ -129,11 +131,11 @@ class Store:
 
 
 def record_digest(record: dict) -> bytes:
-    """An example's contribution to the fingerprint of its data set."""
+    """Returns an example's contribution to the fingerprint of its data set."""
+    files = {picture: record[picture] for picture in PICTURES if record[picture] is not None}
     return digest.example_digest(
-        digest.content_digest(record["image"]),
-        digest.content_digest(record["mask"]),
-        tuple(record[label] for label in LABELS),
+        {picture: digest.content_digest(file) for picture, file in files.items()},
+        {label: int(record[label]) for label in LABELS},
         record["file_name"],
     )
 
@@ -144,10 +146,11 @@ def damaged(path: pathlib.Path, reason: object) -> UserError:
 
 
 def _tidy(record: dict) -> dict:
-    record["file_name"] = record["file_name"].decode()
-    if not record["has_mask"]:
-        record["mask"] = None
-    return record
+    tidy = {"image": record["image"], "file_name": record["file_name"].decode()}
+    for picture in PICTURES.keys() - {"image"}:
+        tidy[f"has_{picture}"] = bool(record.get(f"has_{picture}", False))
+        tidy[picture] = record[picture] if tidy[f"has_{picture}"] else None
+    return tidy | {label: record.get(label, UNKNOWN) for label in LABELS}
 
 
 def _check_shard(path: pathlib.Path, examples: int) -> None:
@@ -184,11 +187,23 @@ def _check_classes(value: Any) -> None:
         _check_classes(item)
 
 
-def _check_features(features: Any) -> None:
-    from tfds_builders.reid.features import reid_features
+def _check_features(features: Mapping[str, Any]) -> None:
+    """Refuses other features than ours; all but the image and its name may be missing.
 
-    if features.get_tensor_info() != reid_features().get_tensor_info():
-        raise ValueError("its features are not those of re-identification")
+    Raises:
+        ValueError: There is such a feature, or an example's image could not be told.
+    """
+    known, found = reid_features().get_tensor_info(), features.get_tensor_info()
+    for column in found.keys() - known.keys():
+        raise ValueError(f"a feature {column[:80]!r} that is not one of re-identification")
+    for column in sorted(known):
+        needed = column in ("image", "file_name")
+        if column.startswith("has_"):
+            needed = column.removeprefix("has_") in found
+        if column not in found and needed:
+            raise ValueError(f"no feature {column!r}")
+        if column in found and found[column] != known[column]:
+            raise ValueError(f"its feature {column!r} is not that of re-identification")
 
 
 def _read_metadata(path: pathlib.Path) -> dict:

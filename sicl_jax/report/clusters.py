@@ -27,7 +27,7 @@ def clusters_section(split: Split, labels: np.ndarray, epoch: int) -> str:
         f"Pseudo-labels of epoch {epoch}. Clusters of two images or more: {grouped:,}; images "
         f"alone: {alone:,} of {len(labels):,}."
     ]
-    figures = agreement(labels, split.identities)
+    figures = agreement(labels, split.labels["identity"])
     if figures:
         listed = ", ".join(f"{_NAMES[name]} {value:.2f}" for name, value in figures.items())
         words.append(
@@ -55,17 +55,17 @@ def _chosen(sizes: np.ndarray) -> np.ndarray:
 
 def _cluster(split: Split, labels: np.ndarray, cluster: int) -> str:
     rows = np.flatnonzero(labels == cluster)
-    people = split.identities[rows]
+    people = split.labels["identity"][rows]
     known = people[people != UNKNOWN]
     values, counts = np.unique(known, return_counts=True)
     words = f"{len(rows)} images"
     common = None
     if len(known):
         common = int(values[counts.argmax()])
-        outfits = len(np.unique(split.clothes[rows][people == common]))
+        outfits = len(np.unique(split.labels["clothes"][rows][people == common]))
         words += f", {len(values)} {'person' if len(values) == 1 else 'people'}"
         words += f", purity {counts.max() / len(known):.0%}"
-        if (split.clothes[rows] != UNKNOWN).all():
+        if (split.labels["clothes"][rows] != UNKNOWN).all():
             words += f", {outfits} {'outfit' if outfits == 1 else 'outfits'} of person {common}"
     if len(rows) > _MOST_MEMBERS:
         words += f"; {_MOST_MEMBERS} shown"
@@ -83,14 +83,14 @@ def _spread(rows: np.ndarray) -> np.ndarray:
 
 
 def _tile(split: Split, row: int, common: int | None) -> str:
-    person = int(split.identities[row])
+    person = int(split.labels["identity"][row])
     if person == UNKNOWN:
-        return element("li", picture(split.images[row], split.names[row], width=_THUMB))
+        return element("li", picture(split.pixels["image"][row], split.names[row], width=_THUMB))
     odd = common is not None and person != common
     alt = f"person {person}{', not the commonest one' if odd else ''}: {split.names[row]}"
     return element(
         "li",
-        picture(split.images[row], alt, width=_THUMB, title=split.names[row]),
+        picture(split.pixels["image"][row], alt, width=_THUMB, title=split.names[row]),
         element("span", str(person), class_="person", aria_hidden="true"),
         class_="odd" if odd else None,
     )

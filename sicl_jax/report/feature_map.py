@@ -126,7 +126,7 @@ def _sprite(rows: np.ndarray, sides) -> Image.Image:
     width, height = _THUMB
     sheet = Image.new("RGB", (width * _COLUMNS, height * -(-len(rows) // _COLUMNS)))
     for number, (side, row) in enumerate(_places(rows, sides)):
-        image = Image.fromarray(np.asarray(sides[side][0].images[row]))
+        image = Image.fromarray(np.asarray(sides[side][0].pixels["image"][row]))
         corner = (number % _COLUMNS * width, number // _COLUMNS * height)
         sheet.paste(image.resize(_THUMB, Image.Resampling.LANCZOS), corner)
     return sheet

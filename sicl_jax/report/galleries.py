@@ -104,4 +104,4 @@ class _Lines:
         )
 
     def _image(self, side: int, name: str) -> np.ndarray:
-        return self._sides[side].images[self._rows[side][name]]
+        return self._sides[side].pixels["image"][self._rows[side][name]]

@@ -53,10 +53,10 @@ def ranked_gallery_picture(
         if captions:
             _write(sheet, (_MARGIN, y), captions[place], _FAINT, 14)
             y += _LINE
-        _paste(sheet, (_MARGIN, y), query.images[q], _INK)
+        _paste(sheet, (_MARGIN, y), query.pixels["image"][q], _INK)
         for rank, mark in enumerate(line):
             if mark is not None:
-                image = gallery.images[ranked.rows[place, rank]]
+                image = gallery.pixels["image"][ranked.rows[place, rank]]
                 corner = (_column(rank), y)
                 _paste(sheet, corner, image, COLORS[mark])
                 sheet.paste(badge(mark), corner, badge(mark))

@@ -99,7 +99,7 @@ def _pictures(
     if tester.splits:
         sides = [(dataset.split(name), found) for name, found in features.items()]
         parts += _named("map", "Map", map_section(sides))
-    if train.masks is not None:
+    if train.all_have("mask"):
         parts += _named("silhouettes", "Silhouettes", silhouettes_section(train))
     return parts
 

@@ -21,7 +21,11 @@ def silhouettes_section(split: Split) -> str:
 
 
 def _figure(split: Split, row: int) -> str:
-    image, mask, name = np.asarray(split.images[row]), split.masks[row], split.names[row]
+    image, mask, name = (
+        np.asarray(split.pixels["image"][row]),
+        split.pixels["mask"][row],
+        split.names[row],
+    )
     share = np.asarray(mask, np.float32)[..., None] / 255
     cut_out = image * (_FADE + (1 - _FADE) * share) + 255 * (1 - _FADE) * (1 - share)
     pictures = [

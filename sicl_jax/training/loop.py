@@ -15,6 +15,7 @@ from sicl_jax import config as configs
 from sicl_jax import devices, evaluation, methods, processes
 from sicl_jax.console import progress as show_progress
 from sicl_jax.data.dataset import ReidDataset, load_dataset
+from sicl_jax.data.pixels import Form
 from sicl_jax.errors import UserError
 from sicl_jax.evaluation.agreement import agreement
 from sicl_jax.masks.quality import empty_masks_warning
@@ -95,8 +96,10 @@ def open_dataset(config: ml_collections.ConfigDict) -> ReidDataset:
     return load_dataset(
         config.data.name,
         config.data.dir,
-        image_size=tuple(config.data.image_size),
-        mask_mode=config.data.mask_mode,
+        forms={
+            "image": Form(config.data.image_size),
+            "mask": Form(config.data.image_size, mode=config.data.mask_mode),
+        },
     )
 
 
@@ -107,12 +110,13 @@ def training_data(dataset: ReidDataset, method: Method) -> TrainingData:
         UserError: The method needs masks and the split has none.
     """
     split = dataset.split("train")
-    if method.uses_masks and split.masks is None:
+    if method.uses_masks and not split.all_have("mask"):
         raise UserError(
             f"{dataset.directory}: the training split has no masks; prepare it with --masks, "
             "or train with --config.silhouettes=False"
         )
-    return TrainingData(split.images, split.masks if method.uses_masks else None, split.cameras)
+    masks = split.pixels["mask"] if method.uses_masks else None
+    return TrainingData(split.pixels["image"], masks, split.labels["camera"])
 
 
 class _Run:
@@ -205,7 +209,7 @@ class _Run:
         if not self.method.pseudo_labels:
             return {}
         labels = functools.reduce(getattr, self.method.pseudo_labels, self.position.state)
-        identities = self.dataset.split("train").identities
+        identities = self.dataset.split("train").labels["identity"]
         return agreement(devices.fetch(labels)[: len(identities)], identities)
 
     def _steps(self, epoch: int, batches: np.ndarray) -> None:

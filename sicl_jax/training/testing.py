@@ -40,13 +40,14 @@ class Tester:
         self, state, split: Split, title: str, progress: MakeBar = silent
     ) -> evaluation.FeatureSet:
         """Features of one split with its labels."""
-        if self._embedder.reads_masks and split.masks is None:
+        if self._embedder.reads_masks and not split.all_have("mask"):
             raise UserError(
                 f"{self.dataset.directory}: {title} of stream {self._embedder.stream!r} need masks "
                 "and this split has none; prepare it with them, or use the stream 'rgb'"
             )
         with progress(len(split), title) as bar:
-            features = self._embedder(state, split.images, split.masks, on_batch=bar.advance)
+            masks = split.pixels["mask"] if self._embedder.reads_masks else None
+            features = self._embedder(state, split.pixels["image"], masks, on_batch=bar.advance)
         return evaluation.FeatureSet(
             features,
             labels=split.labels,

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from sicl_jax.data.pixels import Form
 from tfds_builders.synthetic_people import studio
 from tfds_builders.synthetic_people.world import OUTFIT, Shot, World
 
@@ -175,6 +176,11 @@ def _write_mask(path: pathlib.Path, mask: Image.Image, kind: str) -> None:
         parts = Image.fromarray(part_labels(values)).convert("P")
         parts.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0])
         parts.save(path)
+
+
+def forms(size: tuple[int, int], mode: str = "silhouette") -> dict[str, Form]:
+    """Images and masks of one size."""
+    return {"image": Form(size), "mask": Form(size, mode=mode)}
 
 
 def part_labels(person: np.ndarray) -> np.ndarray:

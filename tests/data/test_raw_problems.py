@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from raw_trees import forms
 
 from sicl_jax.cli import info
 from sicl_jax.cli.prepare import command
@@ -62,7 +63,7 @@ def test_test_image_needs_no_mask(prcc, prepare_prcc):
     (prcc.masks / f"{TEST}.png").unlink()
     prepared = prepare_prcc()
     split = load_dataset("prcc", prepared.store.directory.parents[1]).split("query_changed")
-    assert split.masks is None
+    assert not split.all_have("mask")
     assert prepared.store.metadata["card"]["query_changed"]["masks"] == len(split) - 1
 
 
@@ -187,7 +188,8 @@ def test_touched_files_are_the_same_data_set(prcc, prepare_prcc):
 def test_without_masks(prepare_prcc):
     prepared = prepare_prcc(masks=None)
     assert any("no masks" in warning for warning in prepared.warnings)
-    assert load_dataset("prcc", prepared.store.directory.parents[1]).split("train").masks is None
+    split = load_dataset("prcc", prepared.store.directory.parents[1]).split("train")
+    assert not split.labels["has_mask"].any()
 
 
 def test_masks_in_the_raw_folder_are_found(prcc, prepare_prcc):
@@ -255,9 +257,11 @@ def test_masks_made_on_the_way(prcc, tmp_path, monkeypatch):
     arguments = [str(argument) for argument in arguments]
     result = CliRunner().invoke(command, [*arguments, "--mask_weights", "schp.pth"])
     assert result.exit_code == 0, result.output
-    split = load_dataset("prcc", tmp_path / "data", image_size=(48, 24)).split("train")
+    split = load_dataset("prcc", tmp_path / "data", forms=forms((48, 24))).split("train")
     for row, name in enumerate(split.names):
-        np.testing.assert_array_equal(split.masks[row], np.asarray(prcc.pictures[name].mask))
+        np.testing.assert_array_equal(
+            split.pixels["mask"][row], np.asarray(prcc.pictures[name].mask)
+        )
     result = CliRunner().invoke(command, arguments)
     assert isinstance(result.exception, UsageError)
 

@@ -9,6 +9,7 @@ from comparing import assert_same_runs
 
 from sicl_jax import cli
 from sicl_jax.data.dataset import load_dataset
+from sicl_jax.data.pixels import Form
 from sicl_jax.data.prepare import Request, prepare
 from sicl_jax.errors import UserError
 from sicl_jax.training import integrity
@@ -105,10 +106,12 @@ def test_preparing_on_a_small_disk(people, small_disk, capsys):
     prepare(Request("synthetic_people/tiny", disk))
     used = sum(path.stat().st_blocks for path in disk.rglob("*")) // 2
     small_disk(used + 40)
-    dataset = load_dataset("synthetic_people/tiny", disk, image_size=(32, 16))
+    dataset = load_dataset("synthetic_people/tiny", disk, forms={"image": Form((32, 16))})
     with pytest.raises(UserError, match="cannot write arrays to .*: No space left on device"):
         dataset.split("train")
     assert not [path for path in disk.rglob("*/arrays/*/*") if path.is_file()]
     small_disk(4000)
-    wanted = load_dataset("synthetic_people/tiny", people, image_size=(32, 16)).split("train")
-    assert (dataset.split("train").images == wanted.images).all()
+    wanted = load_dataset("synthetic_people/tiny", people, forms={"image": Form((32, 16))}).split(
+        "train"
+    )
+    assert (dataset.split("train").pixels["image"] == wanted.pixels["image"]).all()

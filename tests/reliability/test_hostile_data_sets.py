@@ -14,6 +14,7 @@ from mutations import Call, changed_bytes, changed_json
 
 from sicl_jax.data import card
 from sicl_jax.data.dataset import load_dataset
+from sicl_jax.data.pixels import Form
 from sicl_jax.data.store import Store
 from sicl_jax.errors import UserError
 
@@ -30,8 +31,14 @@ def copied(people, tmp_path) -> pathlib.Path:
 
 def load(directory: pathlib.Path):
     """All that is read of a data set before training."""
-    dataset = load_dataset(NAME, directory.parents[2], image_size=(8, 4))
-    return dataset.split("gallery")
+    dataset = load_dataset(
+        NAME,
+        directory.parents[2],
+        forms={"image": Form((8, 4)), "mask": Form((8, 4), mode="silhouette")},
+    )
+    split = dataset.split("gallery")
+    _ = split.pixels["image"], split.pixels["mask"]
+    return split
 
 
 def refused(directory: pathlib.Path, message: str) -> None:
@@ -140,9 +147,12 @@ def test_nothing_is_written_or_read_elsewhere(copied, tmp_path):
 def test_arrays_of_another_size_are_not_used(copied):
     """They would be taken for the images."""
     load(copied)
-    (images,) = (copied / "arrays").rglob("gallery_rgb_8x4.npy")
+    (images,) = (copied / "arrays").rglob("gallery.image.8x4.bicubic.rgb.npy")
     np.save(images, np.zeros((18, 4, 8, 3), np.uint8))
-    refused(copied, r"gallery_rgb_8x4.npy is damaged .does not begin like .* \(18, 8, 4, 3\)")
+    refused(
+        copied,
+        r"gallery.image.8x4.bicubic.rgb.npy is damaged .does not begin like .* \(18, 8, 4, 3\)",
+    )
     images.unlink()
     load(copied)
 
@@ -150,7 +160,35 @@ def test_arrays_of_another_size_are_not_used(copied):
 def test_features_of_another_data_set(copied):
     set_in(copied / "features.json", "featuresDict", "features", "identity", "tensor", "dtype",
            to="string")  # fmt: skip
-    refused(copied, "features are not those of re-identification")
+    refused(copied, "feature 'identity' is not that of re-identification")
+
+
+def test_unknown_features_are_refused(copied):
+    known = json.loads((copied / "features.json").read_text())["featuresDict"]["features"]
+    set_in(copied / "features.json", "featuresDict", "features", "iris", to=known["image"])
+    refused(copied, "a feature 'iris' that is not one of re-identification")
+
+
+@pytest.mark.parametrize("name", ["image", "file_name", "has_mask"])
+def test_features_that_no_example_can_lack(copied, name):
+    content = json.loads((copied / "features.json").read_text())
+    del content["featuresDict"]["features"][name]
+    (copied / "features.json").write_text(json.dumps(content))
+    refused(copied, f"no feature '{name}'")
+
+
+def test_data_sets_with_fewer_columns_open(copied):
+    """As they were written before faces and modalities came."""
+    whole = load(copied)
+    content = json.loads((copied / "features.json").read_text())
+    for name in ("face", "has_face", "face_restored", "has_face_restored", "modality", "tracklet"):
+        del content["featuresDict"]["features"][name]
+    (copied / "features.json").write_text(json.dumps(content))
+    shutil.rmtree(copied / "arrays")
+    fewer = load(copied)
+    assert fewer.names == whole.names
+    assert (fewer.labels["modality"] == -1).all() and not fewer.labels["has_face"].any()
+    np.testing.assert_array_equal(fewer.pixels["mask"], whole.pixels["mask"])
 
 
 @pytest.mark.parametrize("name", ["fingerprint", "split_digests", "card", "published", "left_out"])
@@ -166,8 +204,8 @@ def _read_all(directory: pathlib.Path) -> None:
     """Loads or refuses in one line."""
     try:
         split = load(directory)
-        assert split.images.shape == (len(split), 8, 4, 3)
-        assert all(len(column) == len(split) for column in (split.identities, split.cameras))
+        assert split.pixels["image"].shape == (len(split), 8, 4, 3)
+        assert all(len(column) == len(split) for column in split.labels.values())
         card.text(Store(directory))
         card.json_text(Store(directory))
     except UserError as error:

@@ -53,9 +53,9 @@ def crops(dataset, tmp_path_factory) -> pathlib.Path:
     for name in SPLITS:
         split = dataset.split(name)
         for row in range(0, len(split), 2):
-            path = folder / name / str(split.identities[row]) / f"{row}.png"
+            path = folder / name / str(split.labels["identity"][row]) / f"{row}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(split.images[row]).save(path)
+            Image.fromarray(split.pixels["image"][row]).save(path)
     return folder
 
 

@@ -62,7 +62,9 @@ def test_evaluate_on_another_data_set(sicl, run_folder, crops, dataset, tmp_path
     shutil.copytree(crops / "gallery", raw / "gallery")
     (raw / "train").mkdir()
     for row in range(8):
-        Image.fromarray(dataset.split("train").images[row]).save(raw / "train" / f"{row}.png")
+        Image.fromarray(dataset.split("train").pixels["image"][row]).save(
+            raw / "train" / f"{row}.png"
+        )
     prepare(Request("person_folder", tmp_path / "data", raw=raw))
     words = ("evaluate", "--workdir", run_folder, "--dataset", "person_folder", "--json")
     code, out, _ = sicl(*words, "--data_dir", tmp_path / "data")

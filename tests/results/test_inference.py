@@ -28,11 +28,11 @@ def tested(model, dataset):
 
 
 def test_all_kinds_of_images_give_the_features_of_a_test(model, gallery, tested, tmp_path):
-    arrays = [np.asarray(image) for image in gallery.images[:3]]
+    arrays = [np.asarray(image) for image in gallery.pixels["image"][:3]]
     for row, array in enumerate(arrays):
         Image.fromarray(array).save(tmp_path / f"{row}.png")
     ways = {
-        "stack": gallery.images[:3],
+        "stack": gallery.pixels["image"][:3],
         "arrays": arrays,
         "iterator": iter(arrays),
         "pil": [Image.fromarray(array) for array in arrays],
@@ -49,14 +49,14 @@ def test_all_kinds_of_images_give_the_features_of_a_test(model, gallery, tested,
 
 def test_batches_do_not_matter(model, gallery, tested):
     done = []
-    features = model.embed(gallery.images[:11], batch_size=4, on_batch=done.append)
+    features = model.embed(gallery.pixels["image"][:11], batch_size=4, on_batch=done.append)
     np.testing.assert_allclose(features, tested[:11], atol=2e-6)
     assert done == [4, 4, 3]
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)
 
 
 def test_images_are_turned_upright_and_resized(model, gallery, tested, tmp_path):
-    upright = Image.fromarray(gallery.images[0])
+    upright = Image.fromarray(gallery.pixels["image"][0])
     turned = upright.transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()
     exif[0x0112] = 6  # Displayed after a quarter turn to the right.
@@ -68,7 +68,7 @@ def test_images_are_turned_upright_and_resized(model, gallery, tested, tmp_path)
 
 
 def test_flip_averages_over_the_mirror_image(model, gallery):
-    images = gallery.images[:5]
+    images = gallery.pixels["image"][:5]
     both = model.embed(images) + model.embed(images[:, :, ::-1])
     wanted = both / np.linalg.norm(both, axis=1, keepdims=True)
     np.testing.assert_allclose(model.embed(images, flip=True), wanted, atol=2e-6)
@@ -76,8 +76,8 @@ def test_flip_averages_over_the_mirror_image(model, gallery):
 
 def test_other_streams(model, dataset):
     split = dataset.split("train")
-    images = split.images[:4]
-    masks = np.where(split.masks[:4] > 127, np.uint8(255), np.uint8(0))
+    images = split.pixels["image"][:4]
+    masks = np.where(split.pixels["mask"][:4] > 127, np.uint8(255), np.uint8(0))
     network = model.method.model(model.state.weights)
     from sicl_jax.data.augment import normalize
 
@@ -103,7 +103,7 @@ def test_bad_pictures_are_named(model, gallery, tmp_path):
             model.embed(bad)
     told = []
     features = model.embed(
-        [gallery.images[0], tmp_path / "words.jpg"],
+        [gallery.pixels["image"][0], tmp_path / "words.jpg"],
         on_bad=lambda picture, error: told.append((picture, str(error))),
     )
     assert features.shape[0] == 2 and told[0][0] == tmp_path / "words.jpg"
@@ -111,11 +111,11 @@ def test_bad_pictures_are_named(model, gallery, tmp_path):
 
 def test_masks_must_be_there_and_as_many(model, gallery):
     with pytest.raises(UsageError, match="needs masks"):
-        model.embed(gallery.images[:2], stream="fusion")
+        model.embed(gallery.pixels["image"][:2], stream="fusion")
     with pytest.raises(UserError, match="not as many masks"):
-        model.embed(gallery.images[:2], [np.zeros((64, 32), np.uint8)], stream="fusion")
+        model.embed(gallery.pixels["image"][:2], [np.zeros((64, 32), np.uint8)], stream="fusion")
     with pytest.raises(UsageError, match="this model has rgb"):
-        model.embed(gallery.images[:2], stream="depth")
+        model.embed(gallery.pixels["image"][:2], stream="depth")
 
 
 def test_load_names_what_is_wrong(run_copy, tmp_path):
@@ -153,7 +153,7 @@ def test_a_file_of_the_authors_checkpoint(model, gallery, tmp_path):
     safetensors.numpy.save_file(named, tmp_path / "encoder.safetensors")
     loaded = sicl_jax.load(tmp_path / "encoder.safetensors")
     assert loaded.image_size == (256, 128)
-    image = np.asarray(Image.fromarray(gallery.images[0]).resize((128, 256)))
+    image = np.asarray(Image.fromarray(gallery.pixels["image"][0]).resize((128, 256)))
     wanted = model.method.embed(model.state, image[None])
     np.testing.assert_allclose(loaded.embed(image), wanted, atol=1e-5)
     np.savez(tmp_path / "no_model.npz", x=np.zeros(3))

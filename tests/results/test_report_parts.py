@@ -33,11 +33,10 @@ def side(identities, clothes, features=None) -> tuple[Split, FeatureSet]:
     count = len(identities)
     names = tuple(f"{row}_<b>&.jpg" for row in range(count))
     images = np.full((count, 64, 32, 3), 128, np.uint8)
-    unknown = np.full(count, -1, np.int32)
-    clothes = np.asarray(clothes, np.int32)
+    labels = {"identity": identities, "clothes": np.asarray(clothes, np.int32)}
     features = np.eye(count, dtype=np.float32) if features is None else features
-    split = Split(images, images[..., 0], identities, unknown, clothes, unknown, names)
-    return split, FeatureSet(features, {"identity": identities, "clothes": clothes}, names)
+    split = Split({"image": images, "mask": images[..., 0]}, labels, names)
+    return split, FeatureSet(features, labels, names)
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(3, 9))

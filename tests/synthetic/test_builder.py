@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sicl_jax.data.dataset import load_dataset
+from sicl_jax.data.pixels import Form
 from tfds_builders.synthetic_people import photograph
 from tfds_builders.synthetic_people.synthetic_people_dataset_builder import (
     DEMO,
@@ -70,7 +71,11 @@ def tiny(tmp_path_factory):
     builder = Builder(data_dir=folder, config="tiny", file_format="array_record")
     builder.download_and_prepare()
     size = (TINY.height, TINY.width)
-    return load_dataset("synthetic_people/tiny", folder, image_size=size)
+    return load_dataset(
+        "synthetic_people/tiny",
+        folder,
+        forms={"image": Form(size), "mask": Form(size, mode="silhouette")},
+    )
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -82,9 +87,9 @@ def test_what_is_read_is_what_was_drawn(tiny, split):
     for row in range(0, len(data), 5):
         shot: Shot = listed[data.names[row]]
         image, mask = photograph.take(TINY, shot)
-        assert data.identities[row] == shot.identity
-        assert data.cameras[row] == "ABC".index(shot.camera)
-        assert data.clothes[row] == shot.clothes
-        np.testing.assert_array_equal(data.masks[row], mask)
-        loss = np.abs(data.images[row].astype(int) - image.astype(int)).mean()
+        assert data.labels["identity"][row] == shot.identity
+        assert data.labels["camera"][row] == "ABC".index(shot.camera)
+        assert data.labels["clothes"][row] == shot.clothes
+        np.testing.assert_array_equal(data.pixels["mask"][row], mask)
+        loss = np.abs(data.pixels["image"][row].astype(int) - image.astype(int)).mean()
         assert loss < 4, "the JPEG is not the picture"

@@ -5,34 +5,54 @@ Two data sets with equal fingerprints give equal examples, however they were wri
 
 import hashlib
 import struct
+from collections.abc import Mapping
+
+from tfds_builders.reid.features import UNKNOWN
 
 _DIGEST_BYTES = 16
+_FIRST_PICTURES = ("image", "mask")
+_FIRST_LABELS = ("identity", "camera", "clothes", "tracklet")
 
 
 def content_digest(data: bytes | None) -> bytes:
-    """Hash of an encoded file; of nothing (an absent mask) for None."""
+    """Returns the hash of an encoded file; of nothing (an absent picture) for None."""
     return _hash(b"" if data is None else data)
 
 
-def example_digest(image: bytes, mask: bytes, labels: tuple[int, ...], file_name: str) -> bytes:
-    """Hash of one example.
+def example_digest(
+    pictures: Mapping[str, bytes], labels: Mapping[str, int], file_name: str
+) -> bytes:
+    """Returns the hash of one example.
+
+    Columns that came later count only where they are known, so that data sets without them keep
+    their fingerprints.
 
     Args:
-        image: `content_digest` of the encoded image.
-        mask: `content_digest` of the encoded mask, or of None.
-        labels: identity, camera, clothes, tracklet.
-        file_name: the example's name.
+        pictures: `content_digest` of the pictures that there are, by column.
+        labels: All labels by column, -1 where unknown.
+        file_name: The example's name.
     """
-    return _hash(image + mask + struct.pack(f"<{len(labels)}q", *labels) + file_name.encode())
+    absent = content_digest(None)
+    parts = [pictures.get(column, absent) for column in _FIRST_PICTURES]
+    parts += [struct.pack("<q", labels[label]) for label in _FIRST_LABELS]
+    parts.append(file_name.encode())
+    later = {column: hash_ for column, hash_ in pictures.items() if column not in _FIRST_PICTURES}
+    later |= {
+        label: struct.pack("<q", value)
+        for label, value in labels.items()
+        if label not in _FIRST_LABELS and value != UNKNOWN
+    }
+    parts += [f"\0{column}\0".encode() + later[column] for column in sorted(later)]
+    return _hash(b"".join(parts))
 
 
 def split_digest(examples: list[bytes]) -> str:
-    """Hash of a split from its `example_digest`s in stored order."""
+    """Returns the hash of a split from its `example_digest`s in stored order."""
     return _hash(b"".join(examples)).hex()
 
 
 def fingerprint(splits: dict[str, str]) -> str:
-    """Hash of a data set from the `split_digest` of each of its splits."""
+    """Returns the hash of a data set from the `split_digest` of each of its splits."""
     lines = "".join(f"{name}:{digest}\n" for name, digest in sorted(splits.items()))
     return _hash(lines.encode()).hex()
 

@@ -1,8 +1,8 @@
-"""The one set of features of every re-identification data set here.
+"""The features of every re-identification data set here.
 
-An example holds the image and the mask as encoded files. `tfds.features.Image` encodes arrays
-through a TensorFlow graph, so builders hand over encoded bytes (`encode_png` makes them from an
-array) and need no TensorFlow.
+An example holds pictures as encoded files. `tfds.features.Image` encodes arrays through a
+TensorFlow graph, so builders hand over encoded bytes (`encode_png` makes them from an array) and
+need no TensorFlow.
 """
 
 import io
@@ -15,24 +15,40 @@ from PIL import Image
 UNKNOWN = -1
 """The value of an integer label that a data set does not give."""
 
+VISIBLE, INFRARED = 0, 1
+"""Values of the label `modality`."""
+
+PICTURES = {
+    "image": "The crop of a person, RGB.",
+    "mask": "Silhouette or parts as a PNG of the image's size.",
+    "face": "The person's face as cut out of the image.",
+    "face_restored": "The same face in high resolution, restored by another program.",
+}
+"""Pictures of an example; all but the image may be absent: then 1 x 1 and black."""
+
+LABELS = {
+    "identity": "Person; -1 unknown.",
+    "camera": "Camera; -1 unknown.",
+    "clothes": "Outfit, unique over persons; -1 unknown.",
+    "tracklet": "Video snippet; -1 unknown.",
+    "modality": "0 visible light, 1 infrared; -1 unknown.",
+}
+"""Labels of an example, int32."""
+
 
 def reid_features() -> tfds.features.FeaturesDict:
-    """Features shared by all data sets; see `make_example` for the meaning of each."""
-    return tfds.features.FeaturesDict(
-        {
-            "image": tfds.features.Image(shape=(None, None, 3), doc="The crop of a person, RGB."),
-            "mask": tfds.features.Image(
-                shape=(None, None, 3),
-                doc="Silhouette or parts as a PNG of the image's size; 1 x 1 and black if absent.",
-            ),
-            "has_mask": tfds.features.Scalar(np.bool_, doc="Whether `mask` is a real one."),
-            "identity": tfds.features.Scalar(np.int32, doc="Person; -1 unknown."),
-            "camera": tfds.features.Scalar(np.int32, doc="Camera; -1 unknown."),
-            "clothes": tfds.features.Scalar(np.int32, doc="Outfit, unique over persons; -1."),
-            "tracklet": tfds.features.Scalar(np.int32, doc="Video snippet; -1 unknown."),
-            "file_name": tfds.features.Text(doc="Path below the raw folder, with slashes."),
-        }
-    )
+    """Returns the features of all data sets; see `make_example` for the meaning of each."""
+    features: dict[str, Any] = {}
+    for picture, doc in PICTURES.items():
+        features[picture] = tfds.features.Image(shape=(None, None, 3), doc=doc)
+        if picture != "image":
+            features[f"has_{picture}"] = tfds.features.Scalar(
+                np.bool_, doc=f"Whether `{picture}` is a real one."
+            )
+    for label, doc in LABELS.items():
+        features[label] = tfds.features.Scalar(np.int32, doc=doc)
+    features["file_name"] = tfds.features.Text(doc="Path below the raw folder, with slashes.")
+    return tfds.features.FeaturesDict(features)
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
@@ -46,40 +62,48 @@ def encode_png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-ABSENT_MASK = encode_png(np.zeros((1, 1), np.uint8))
-"""What stands in the `mask` feature of an example without one (`has_mask` is False)."""
+ABSENT = encode_png(np.zeros((1, 1), np.uint8))
+"""What stands in a picture's feature where there is none (`has_<picture>` is False)."""
 
 
 def make_example(
     image: Any,
-    mask: Any | None,
+    mask: Any | None = None,
     *,
     file_name: str,
+    face: Any | None = None,
+    face_restored: Any | None = None,
     identity: int = UNKNOWN,
     camera: int = UNKNOWN,
     clothes: int = UNKNOWN,
     tracklet: int = UNKNOWN,
+    modality: int = UNKNOWN,
 ) -> dict[str, Any]:
-    """One example as the builders yield it.
+    """Returns one example as the builders yield it.
 
     Args:
-        image: the encoded JPEG or PNG file as bytes, or an object whose `read()` returns them.
-        mask: the same for the mask, always PNG: 0 is background; a binary, grey or palette
+        image: The encoded JPEG or PNG file as bytes, or an object whose `read()` returns them.
+        mask: The same for the mask, always PNG: 0 is background; a binary, grey or palette
             picture. None if the image has no mask.
-        file_name: path below the raw folder, unique in the split.
-        identity: person, or -1.
-        camera: camera, or -1.
-        clothes: outfit, or -1. Two persons never share a number, so that equal numbers mean
+        file_name: Path below the raw folder, unique in the split.
+        face: The person's face as seen in the image; None if it has none.
+        face_restored: The restored face, or None.
+        identity: Person, or -1.
+        camera: Camera, or -1.
+        clothes: Outfit, or -1. Two persons never share a number, so that equal numbers mean
             the same person in the same clothes.
-        tracklet: video snippet the image was taken from, or -1.
+        tracklet: Video snippet the image was taken from, or -1.
+        modality: `VISIBLE` or `INFRARED`, or -1.
     """
-    return {
-        "image": image,
-        "mask": ABSENT_MASK if mask is None else mask,
-        "has_mask": mask is not None,
+    example = {"image": image}
+    for picture, file in (("mask", mask), ("face", face), ("face_restored", face_restored)):
+        example[picture] = ABSENT if file is None else file
+        example[f"has_{picture}"] = file is not None
+    return example | {
         "identity": identity,
         "camera": camera,
         "clothes": clothes,
         "tracklet": tracklet,
+        "modality": modality,
         "file_name": file_name,
     }

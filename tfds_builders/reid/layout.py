@@ -20,6 +20,7 @@ class Found:
         camera: camera, -1 unknown.
         clothes: outfit, meaningful only beside the identity; -1 unknown.
         tracklet: video snippet, -1 unknown.
+        modality: `VISIBLE` or `INFRARED`, -1 unknown.
     """
 
     split: str
@@ -28,6 +29,7 @@ class Found:
     camera: int = UNKNOWN
     clothes: int = UNKNOWN
     tracklet: int = UNKNOWN
+    modality: int = UNKNOWN
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Iterable
 from typing import Protocol
 
+from tfds_builders.reid.features import LABELS
 from tfds_builders.reid.layout import Found, Published
 from tfds_builders.reid.problems import NO_IMAGE, NO_MASK, Problem, RawDataError
 from tfds_builders.reid.tree import Entry, Tree, is_image
@@ -128,6 +129,6 @@ def _orphans(masks: Tree, pairs: Iterable[tuple[Found, Entry | None]], raw: Tree
 def _state(pairs: Iterable[tuple[Found, Entry | None]]) -> str:
     state = hashlib.blake2b(digest_size=16)
     for image, mask in pairs:
-        labels = (image.split, image.identity, image.camera, image.clothes, image.tracklet)
-        state.update(f"{labels} {image.entry} {mask}\n".encode())
+        labels = [getattr(image, label) for label in LABELS]
+        state.update(f"{image.split} {labels} {image.entry} {mask}\n".encode())
     return state.hexdigest()

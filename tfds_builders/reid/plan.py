@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tfds_builders.reid import digest, problems, workers
 from tfds_builders.reid.decoding import Checked, File, check_pairs
-from tfds_builders.reid.features import UNKNOWN
+from tfds_builders.reid.features import LABELS, UNKNOWN
 from tfds_builders.reid.layout import Found
 from tfds_builders.reid.listing import MASKS, TRAIN, Listing
 from tfds_builders.reid.problems import Problem, ProblemsFoundError, RawDataError
@@ -16,18 +16,26 @@ _CHUNK = 128
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """An example to write; labels are identity, camera, clothes and tracklet."""
+    """An example to write.
+
+    Attributes:
+        name: Path below the raw folder.
+        labels: All labels by column.
+        image: The image.
+        mask: Its mask, or None.
+    """
 
     name: str
-    labels: tuple[int, int, int, int]
+    labels: dict[str, int]
     image: File
     mask: File | None
 
     @property
     def digest(self) -> bytes:
         """Its contribution to the fingerprint."""
-        mask = self.mask.digest if self.mask else digest.content_digest(None)
-        return digest.example_digest(self.image.digest, mask, self.labels, self.name)
+        files = {"image": self.image} | ({"mask": self.mask} if self.mask else {})
+        digests = {picture: file.digest for picture, file in files.items()}
+        return digest.example_digest(digests, self.labels, self.name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,8 +162,8 @@ def _examples(good: list[tuple[Found, Checked]]) -> dict[str, list[Example]]:
     number = {outfit: index for index, outfit in enumerate(outfits)}
     splits = collections.defaultdict(list)
     for found, checked in good:
-        clothes = number.get((found.identity, found.clothes), UNKNOWN)
-        labels = (found.identity, found.camera, clothes, found.tracklet)
+        labels = {label: getattr(found, label) for label in LABELS}
+        labels["clothes"] = number.get((found.identity, found.clothes), UNKNOWN)
         splits[found.split].append(Example(found.entry.path, labels, checked.image, checked.mask))
     return dict(splits)
 
@@ -180,14 +188,14 @@ def _metadata(listing: Listing, splits: dict[str, list[Example]], noted: list[Pr
 
 def card_line(examples: list[Example]) -> dict[str, int]:
     """A split's counts: images, identities, cameras, outfits, masks; of known labels only."""
-    identities, cameras, outfits, _ = (
-        {label for label in labels if label != UNKNOWN}
-        for labels in zip(*(example.labels for example in examples), strict=True)
-    )
+
+    def known(label: str) -> int:
+        return len({example.labels[label] for example in examples} - {UNKNOWN})
+
     return {
         "images": len(examples),
-        "identities": len(identities),
-        "cameras": len(cameras),
-        "outfits": len(outfits),
+        "identities": known("identity"),
+        "cameras": known("camera"),
+        "outfits": known("clothes"),
         "masks": sum(example.mask is not None for example in examples),
     }

@@ -73,15 +73,11 @@ def serialized(example: dict[str, Any]) -> bytes:
 
 def _examples(examples: list[Example]) -> Iterator[dict[str, Any]]:
     for example in examples:
-        identity, camera, clothes, tracklet = example.labels
         yield make_example(
             _read(stored_image, example.image),
             _read(stored_mask, example.mask, example.image) if example.mask else None,
             file_name=example.name,
-            identity=identity,
-            camera=camera,
-            clothes=clothes,
-            tracklet=tracklet,
+            **example.labels,
         )
 
 

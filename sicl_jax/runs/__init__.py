@@ -1,0 +1,1 @@
+"""A run's folder: its config, checkpoints, lock, log and origin, written and read."""
