@@ -1,1 +1,1 @@
-"""One file per experiment, each with `get_config()`; what they share is in `base`."""
+"""One file per experiment, each with `get_config()`: what it changes of its method's defaults."""

@@ -2,12 +2,12 @@
 
 import ml_collections
 
-from sicl_jax.configs import base
+from sicl_jax import config as configs
 
 
 def get_config() -> ml_collections.ConfigDict:
     """PRCC's settings: the authors published none for this data set."""
-    config = base.get_config()
+    config = configs.base("sicl")
     config.data.name = "deepchange"
     config.model.pretrained = "imagenet"
     config.steps_per_epoch = 400

@@ -2,7 +2,7 @@
 
 import ml_collections
 
-from sicl_jax.configs import base
+from sicl_jax import config as configs
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -12,7 +12,7 @@ def get_config() -> ml_collections.ConfigDict:
     neighbourhoods (k1, eps), and a network without ImageNet weights needs a higher rate and all of
     the image (no erasing).
     """
-    config = base.get_config()
+    config = configs.base("sicl")
     config.data.name = "synthetic_people/demo"
     config.data.image_size = (128, 64)
     config.model.block = "basic"
@@ -22,8 +22,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.augment.erase = 0.0
     config.clustering.k1 = 20
     config.clustering.eps = 0.5
-    config.learning_rate = 2e-3
-    config.lr_step = 11
+    config.optimizer.learning_rate = 2e-3
+    config.schedule.every = 11
     config.epochs = 15
     config.steps_per_epoch = 40
     return config

@@ -2,12 +2,12 @@
 
 import ml_collections
 
-from sicl_jax.configs import base
+from sicl_jax import config as configs
 
 
 def get_config() -> ml_collections.ConfigDict:
     """The published settings for this data set (`docs/algorithm.md`, sections 4 and 5)."""
-    config = base.get_config()
+    config = configs.base("sicl")
     config.data.name = "ltcc"
     config.model.pretrained = "imagenet"
     config.steps_per_epoch = 200

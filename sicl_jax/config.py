@@ -11,18 +11,37 @@ from typing import Any
 
 import ml_collections
 
-from sicl_jax import ranges
+from sicl_jax import fields
 from sicl_jax.errors import UsageError, one_line
+from sicl_jax.fields import Field
+from sicl_jax.register import METHODS
 
-# Fields that change how a run is carried out but not what it computes: a workdir may be resumed
-# with other values of these.
-_NOT_PART_OF_THE_RUN = (
-    "data.dir",
-    "data.device_budget_gb",
-    "steps_per_call",
-    "embed_batch_size",
-    "checkpoint_every_steps",
-)
+
+def schema(method: str) -> dict[str, Field]:
+    """The fields of a method's configs, by dotted name: the common ones, then its own.
+
+    Raises:
+        UsageError: There is no such method.
+    """
+    own = METHODS.get(method, "config.method").fields
+    known = {**fields.COMMON, **own}
+    return {**known, "method": known["method"].but(method)}
+
+
+def base(method: str) -> ml_collections.ConfigDict:
+    """A config with every field of a method at its default; experiments change some.
+
+    Raises:
+        UsageError: There is no such method.
+    """
+    tree: dict[str, Any] = {}
+    for name, field in schema(method).items():
+        *groups, last = name.split(".")
+        inner = tree
+        for group in groups:
+            inner = inner.setdefault(group, {})
+        inner[last] = field.default
+    return ml_collections.ConfigDict(tree)
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
@@ -41,15 +60,22 @@ def load(path: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
             that does not exist, or has a value of another type or out of its range.
     """
     config = _run_file(_find(path))
+    known = schema(config.get("method", ""))
+    if extra := sorted(dict(flatten(config)).keys() - known.keys()):
+        raise UsageError(f"--config {path}: {_unknown(extra[0], known)}")
     for override in overrides:
-        _apply(config, override)
-    fields = dict(flatten(config))
-    try:
-        found = ranges.misfit(fields)
-    except TypeError as error:
-        raise UsageError(f"--config {path}: a field of another type: {error}") from error
-    if found:
-        raise UsageError(f"--config.{found[0]}={fields[found[0]]}: has to be {found[1]}")
+        _apply(config, override, known)
+    values = dict(flatten(config))
+    for name, field in known.items():
+        if name not in values:
+            raise UsageError(f"--config {path}: config.{name} is missing; begin with config.base()")
+        if not fields.has_type(values[name], field.default):
+            raise UsageError(
+                f"--config {path}: config.{name}={values[name]!r}: has to be of type "
+                f"{type(field.default).__name__}, like {field.default!r}"
+            )
+    if found := fields.misfit(known, values):
+        raise UsageError(f"--config.{found[0]}={values[found[0]]}: has to be {found[1]}")
     return config.lock()
 
 
@@ -90,21 +116,31 @@ def _named(error: Exception) -> str:
     return f"{type(error).__name__}: {one_line(error)}"
 
 
-def _apply(config: ml_collections.ConfigDict, override: str) -> None:
+def _apply(config: ml_collections.ConfigDict, override: str, known: Mapping[str, Field]) -> None:
     name, equals, text = override.removeprefix("--").partition("=")
     if not name.startswith("config.") or not equals:
         raise UsageError(f"{override}: unknown option; override fields as --config.FIELD=VALUE")
     name = name.removeprefix("config.")
-    fields = dict(flatten(config))
-    if name not in fields:
-        near = difflib.get_close_matches(name, fields, n=1, cutoff=0.0)
-        raise UsageError(f"--config.{name}: no such field; did you mean --config.{near[0]}?")
-    value = _parse(text, fields[name], name)
-    *parents, last = name.split(".")
-    for parent in parents:
-        config = config[parent]
-    with config.ignore_type():  # `_parse` has checked it; None may become a value.
+    if name == "method" and text != config.method:
+        METHODS.get(text, "--config.method")
+        raise UsageError(
+            f"--config.method={text}: another method has other fields; choose a config of it"
+        )
+    if name not in known:
+        raise UsageError(f"--config.{_unknown(name, known)}")
+    value = _parse(text, known[name].default, name)
+    *groups, last = name.split(".")
+    for group in groups:
+        config = config[group]
+    with config.ignore_type():  # `_parse` has checked it.
         config[last] = value
+
+
+def _unknown(name: str, known: Mapping[str, Field]) -> str:
+    if name in fields.RENAMED and fields.RENAMED[name] in known:
+        return f"{name}: renamed; it is config.{fields.RENAMED[name]} now"
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    return f"{name}: no such field; did you mean --config.{near[0]}?"
 
 
 def _parse(text: str, old: Any, name: str) -> Any:
@@ -119,7 +155,7 @@ def _parse(text: str, old: Any, name: str) -> Any:
         value = float(value)
     if isinstance(old, tuple) and isinstance(value, list):
         value = tuple(value)
-    if old is not None and type(value) is not type(old):
+    if not fields.has_type(value, old):
         raise UsageError(
             f"--config.{name}={text}: expected a value of type {type(old).__name__} like {old!r}"
         )
@@ -156,17 +192,20 @@ def _tuples(value: Any) -> Any:
 
 def digest(config: ml_collections.ConfigDict) -> str:
     """Twelve hexadecimal digits that differ when the run's results may."""
-    fields = {name: value for name, value in flatten(config) if name not in _NOT_PART_OF_THE_RUN}
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
+    known = schema(config.method)
+    values = {n: v for n, v in flatten(config) if n not in known or known[n].changes_results}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def differences(old: ml_collections.ConfigDict, new: ml_collections.ConfigDict) -> list[str]:
     """`field: old -> new` for every field that makes these two different runs."""
+    known = schema(new.method)
     before, after = dict(flatten(old)), dict(flatten(new))
     return [
         f"config.{name}: {before.get(name, '(absent)')} -> {after.get(name, '(absent)')}"
         for name in sorted(before.keys() | after.keys())
-        if name not in _NOT_PART_OF_THE_RUN and before.get(name) != after.get(name)
+        if (name not in known or known[name].changes_results)
+        and before.get(name) != after.get(name)
     ]
 
 

@@ -59,7 +59,7 @@ def _figures(results: dict) -> dict[str, float]:
 
 def _first_test(workdir: pathlib.Path) -> dict:
     """Results before training, as the log has them."""
-    from sicl_jax.training.logging import METRICS_FILE
+    from sicl_jax.runs.metrics import METRICS_FILE
 
     lines = (workdir / METRICS_FILE).read_text().splitlines()
     return next(line for line in map(json.loads, lines) if line["kind"] == "test")
@@ -78,7 +78,7 @@ def _draw_galleries(workdir: pathlib.Path) -> None:
     model = load_run(workdir, "latest")
     dataset = open_dataset(model.config)
     tester = Tester(dataset, model.embedder())
-    features = tester.features(model.state)
+    features = tester.features(model.weights)
     query, gallery = features["query_changed"], features["gallery"]
     name = _PROTOCOLS["clothes changed"]
     ranking = evaluate_dataset(dataset.name, features, only=[name])[name].rankings[0]

@@ -95,9 +95,10 @@ def _evaluate(
     config.data.name = dataset or config.data.name
     config.data.dir = str(data_dir or config.data.dir)
     seed = config.seed if seed is None else seed
-    tester = Tester(open_dataset(config), model.embedder(stream, flip, batch_size), seed=seed)
+    embedder = model.embedder(stream, flip, batch_size)
+    tester = Tester(open_dataset(config, model.method), embedder, seed=seed)
     results = tester.test(
-        model.state,
+        model.weights,
         only=only or None,
         draws=draws,
         reranking=Reranking() if rerank else None,
@@ -108,8 +109,8 @@ def _evaluate(
         **model.about(),
         "dataset": config.data.name,
         "fingerprint": tester.dataset.fingerprint,
-        "stream": stream,
-        "flip": flip,
+        "stream": embedder.stream,
+        "flip": embedder.flip,
         "reranked": rerank,
         "seed": seed,
     }

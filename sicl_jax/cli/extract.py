@@ -41,15 +41,16 @@ def command(workdir, checkpoint, images, output, stream, flip, as_json, quiet, *
     write = feature_files.writer(output)
     names = list_images(images)
     model = inference.load(workdir, checkpoint=checkpoint)
+    view = View(stream, flip).of(model)
     embedded = embed_folder(
         model,
         images,
         names=names,
-        view=View(stream, flip),
+        view=view,
         **choices,
         progress=functools.partial(console.progress, quiet=quiet),
     )
-    about = {**model.about(), "stream": stream, "flip": flip, "folder": str(images)}
+    about = {**model.about(), "stream": view.stream, "flip": view.flip, "folder": str(images)}
     write(embedded, about)
     for line in embedded.left_out:
         click.echo(f"left out: {line}", err=True)

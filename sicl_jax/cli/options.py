@@ -32,11 +32,13 @@ masks = click.option(
 )
 stream = click.option(
     "--stream",
-    type=click.Choice(["rgb", "silhouette", "fusion"]),
-    default="rgb",
-    show_default=True,
-    help="Features of images, of masks, or of both fused.",
+    metavar="NAME",
+    help="Features of what: rgb, silhouette or fusion of SiCL, for one.  [default: the method's]",
 )
-flip = click.option("--flip", is_flag=True, help="Average each image's features with its mirror's.")
+flip = click.option(
+    "--flip/--no-flip",
+    default=None,
+    help="Sum each image's features with its mirror image's.  [default: the config's]",
+)
 batch_size = click.option("--batch_size", type=click.IntRange(min=1), help="Images in a batch.")
 skip_bad = click.option("--skip_bad", is_flag=True, help="Leave out bad files instead of stopping.")

@@ -1,22 +1,19 @@
-"""Published methods behind one interface; `create` finds one by its config name."""
-
-import importlib
+"""Published methods behind one interface, a folder each; `register.METHODS` finds them by name."""
 
 import ml_collections
 
-from sicl_jax.errors import UsageError
 from sicl_jax.methods.base import Method
+from sicl_jax.register import METHODS
 
-_MODULES = {"sicl": "sicl_jax.methods.sicl.method"}
 
-
-def create(config: ml_collections.ConfigDict) -> Method:
+def create(config: ml_collections.ConfigDict, sizes: dict[str, int] | None = None) -> Method:
     """The method that `config.method` names.
 
+    Args:
+        config: The experiment.
+        sizes: Of its network, as a checkpoint has them; empty for a run that begins.
+
     Raises:
-        UsageError: There is no such method.
+        UsageError: There is no such method, or fields do not fit together.
     """
-    if config.method not in _MODULES:
-        known = ", ".join(sorted(_MODULES))
-        raise UsageError(f"config.method: no method {config.method!r}; choose one of: {known}")
-    return importlib.import_module(_MODULES[config.method]).create(config)
+    return METHODS.get(config.method, "config.method")(config, sizes)

@@ -1,114 +1,456 @@
-"""What the training loop knows of a method."""
+"""What a method is: four functions of its own, and defaults for all else that a run asks of it.
 
+A method says what it reads (`forms`, `labels`), which network it trains (`build`), what a step
+minimises (`loss`), of which images (`draw_batches`), and what is compared at test (`embed`). The
+loop, checkpoints, tests, reports, export and search know it by this class alone.
+
+A run's state is a pytree (`TrainState`); with the config it is the whole run. Nothing else may
+change between steps.
+"""
+
+import abc
 import dataclasses
-from typing import Any, Protocol
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import jax
+import ml_collections
 import numpy as np
+import optax
+from flax import nnx
 
-State = Any
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingData:
-    """The training split as a method sees it.
-
-    Attributes:
-        images: (N, H, W, 3) uint8 RGB, on the host.
-        masks: (N, H, W) uint8 grey silhouettes on the host, or None.
-        cameras: (N,) int32.
-    """
-
-    images: np.ndarray
-    masks: np.ndarray | None
-    cameras: np.ndarray
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.images)
+from sicl_jax import devices, optimizers
+from sicl_jax.data.dataset import Form, Split
+from sicl_jax.fields import Field
+from sicl_jax.models.layers import Frozen, draw, l2_normalize
+from sicl_jax.weights import torch_names
+from sicl_jax.weights.torch_files import load_state_dict
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """One batch on the device, as stored: augmentation is the method's.
+    """Some images as they are stored; augmentation is the method's.
 
     Attributes:
-        indexes: (B,) int32, which training images these are.
-        images: (B, H, W, 3) uint8.
-        masks: (B, H, W) uint8, or None.
+        indexes: (B,) int32, their rows in the split; -1 for what only fills the batch.
+        pixels: uint8 by column: `image` (B, H, W, 3), `mask` (B, H, W), ...
+        labels: (B,) int32 by column: `identity`, `camera`, ...; -1 is unknown.
     """
 
     indexes: jax.Array
-    images: jax.Array
-    masks: jax.Array | None
+    pixels: dict[str, jax.Array]
+    labels: dict[str, jax.Array]
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class WeightsOnly:
-    """A state of which nothing but the weights was loaded: enough for `Method.embed`.
+class Weights:
+    """A model's arrays.
 
     Attributes:
-        weights: The model's arrays, as in the method's own state.
+        params: Trained weights.
+        frozen: Weights that stay as they are.
+        statistics: Running means and variances.
     """
 
-    weights: Any
+    params: nnx.State
+    frozen: nnx.State
+    statistics: nnx.State
+
+    @classmethod
+    def of(cls, model: nnx.Module) -> "Weights":
+        """The arrays of a module."""
+        _, *parts = nnx.split(model, nnx.Param, Frozen, nnx.BatchStat)
+        return cls(*parts)
 
 
-class Method(Protocol):
-    """A way to train. The state is a pytree of arrays and, with the config, the whole run.
-
-    A state has a field `weights`, and that is all of it that `embed` reads.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Clock:
+    """When a step is taken; all but the stage () int32.
 
     Attributes:
-        uses_masks: Whether training needs masks.
-        streams: What `embed` can give features of; the first is the one that a test uses.
-        pseudo_labels: Where in the state the pseudo-labels are, (N or more,) int32, as names of
+        step: Optimiser steps done in the run.
+        epoch: The epoch under way, from 0 at its stage's beginning.
+        first_step: `step` at the epoch's beginning.
+        steps: Steps of this epoch.
+        stage: Number of the stage; part of the compiled program.
+    """
+
+    step: jax.Array
+    epoch: jax.Array
+    first_step: jax.Array
+    steps: jax.Array
+    stage: int = dataclasses.field(default=0, metadata={"static": True})
+
+    @classmethod
+    def at(
+        cls,
+        step: int,
+        epoch: int = 0,
+        steps: int = 1,
+        stage: int = 0,
+        *,
+        first_step: int | None = None,
+    ) -> Self:
+        """A clock on all devices; at an epoch's beginning unless `first_step` says otherwise."""
+        first_step = step if first_step is None else first_step
+        numbers = (np.asarray(number, np.int32) for number in (step, epoch, first_step, steps))
+        return cls(*devices.put_replicated(tuple(numbers)), stage)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """A run, as a pytree.
+
+    Attributes:
+        weights: The model's arrays.
+        optimizer: The optimiser's state.
+        memory: What the method remembers beside them (banks, pseudo-labels, features); () if
+            nothing.
+        clock: Where the run is.
+    """
+
+    weights: Weights
+    optimizer: optax.OptState
+    memory: Any
+    clock: Clock
+
+
+class Stage(NamedTuple):
+    """A part of a run with an optimiser of its own.
+
+    Attributes:
+        name: What it is called in logs.
+        epochs: How many it takes.
+        optimizer: Made by `optimizers`: `update` takes `clock`.
+        reads: Columns that its batches have; those of the method if None.
+    """
+
+    name: str
+    epochs: int
+    optimizer: optax.GradientTransformationExtraArgs
+    reads: tuple[str, ...] | None = None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Aux:
+    """What a loss gives beside its value.
+
+    Attributes:
+        memory: The memory after the step; None where a step does not change it.
+        metrics: Numbers to log, () each, such as the loss's terms.
+    """
+
+    memory: Any = None
+    metrics: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochStart:
+    """What a method did before an epoch's steps.
+
+    Attributes:
+        state: The run, ready for them.
+        figures: Numbers for the log.
+        note: What of it a person should read in the epoch's line; may be empty.
+        warnings: What is odd, what it means and what helps.
+    """
+
+    state: TrainState
+    figures: dict[str, float] = dataclasses.field(default_factory=dict)
+    note: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+class Source(Protocol):
+    """Where a run's first arrays come from (`methods.source`).
+
+    Attributes:
+        data: The training split.
+    """
+
+    data: Split
+
+    def weights(self) -> Weights:
+        """Initial weights, whole on all devices."""
+
+    def features(self, weights: Weights, stream: str) -> np.ndarray:
+        """(N, D) features of all training images in evaluation mode, on the host."""
+
+
+class Method(abc.ABC):
+    """A way to train, and the model that it trains.
+
+    Attributes:
+        name: As in `config.method`.
+        fields: The config fields that it adds to the common ones, or whose defaults it changes.
+        labels: Label columns that training reads. What is not named here cannot be used.
+        streams: What features can be made of, and the columns that each reads; the first is tested.
+        similarity: How features are compared: `'euclidean'` or `'dot'`.
+        pseudo_labels: Where in the memory the pseudo-labels are, (N or more,) int32, as names of
             nested fields; empty for a method that has none.
     """
 
-    uses_masks: bool
-    streams: tuple[str, ...]
-    pseudo_labels: tuple[str, ...]
+    name: ClassVar[str]
+    fields: ClassVar[Mapping[str, Field]] = {}
+    labels: tuple[str, ...] = ()
+    streams: Mapping[str, tuple[str, ...]] = {"image": ("image",)}
+    similarity: ClassVar[str] = "euclidean"
+    pseudo_labels: tuple[str, ...] = ()
 
-    def init(self, data: TrainingData, seed: int) -> State:
-        """The state before the first epoch, placed on the devices."""
-
-    def abstract_state(self, data: TrainingData) -> State:
-        """The state's structure, types and shardings, for restoring one.
-
-        Padded sizes may differ from epoch to epoch: a checkpoint's own shapes take precedence.
-        """
-
-    def begin_epoch(
-        self, state: State, data: TrainingData, epoch: int
-    ) -> tuple[State, dict[str, Any]]:
-        """Host work before an epoch's steps (clustering, say), and numbers worth a line."""
-
-    def draw_batches(self, state: State, data: TrainingData, epoch: int) -> np.ndarray:
-        """(S, B) int32, the images of every step of this epoch; the same whenever asked."""
-
-    def train_step(
-        self, state: State, batch: Batch, key: jax.Array
-    ) -> tuple[State, dict[str, jax.Array]]:
-        """One step, pure and traceable; scalars to log under their names."""
-
-    def abstract_weights(self) -> Any:
-        """Shapes and types of the state's `weights`."""
-
-    def embed(
-        self,
-        state: State | WeightsOnly,
-        images: jax.Array | None,
-        masks: jax.Array | None = None,
-        stream: str = "rgb",
-    ) -> jax.Array:
-        """Features (B, D) float32, unit rows, in evaluation mode; traceable.
+    def __init__(self, config: ml_collections.ConfigDict, sizes: Mapping[str, int] | None = None):
+        """Keeps the config; a method checks here what ranges of single fields cannot say.
 
         Args:
-            state: The run, or its weights alone.
-            images: (B, H, W, 3) uint8; may be None where the stream sees masks alone.
-            masks: (B, H, W) uint8 grey; None where the stream sees images alone.
+            config: The experiment.
+            sizes: What `measure` gave when the run began; empty before that.
+
+        Raises:
+            UsageError: Fields do not fit together.
+        """
+        self.config = config
+        self.sizes = dict(sizes or {})
+
+    # ---- what a method has to say ----------------------------------------------------------
+
+    @abc.abstractmethod
+    def build(self) -> nnx.Module:
+        """The network, of the sizes in `self.sizes`.
+
+        Weights are made by `models.layers.param`, so that they are drawn as they say.
+        """
+
+    @abc.abstractmethod
+    def loss(
+        self, model: nnx.Module, memory: Any, batch: Batch, key: jax.Array, clock: Clock
+    ) -> tuple[jax.Array, Aux]:
+        """What a step minimises; pure and traceable.
+
+        Args:
+            model: The network; what it tracks (running statistics) is kept.
+            memory: As it was after the last step.
+            batch: As stored.
+            key: Decides all that is random in this step.
+            clock: When.
+        """
+
+    @abc.abstractmethod
+    def draw_batches(self, state: TrainState, data: Split, epoch: int) -> np.ndarray:
+        """(S, B) int32, the images of every step of an epoch; the same whenever asked.
+
+        S may differ from epoch to epoch.
+        """
+
+    @abc.abstractmethod
+    def embed(self, model: nnx.Module, batch: Batch, stream: str) -> jax.Array:
+        """(B, D) features in evaluation mode of one view of each image; traceable.
+
+        `Embedder` adds the mirrored view where that is asked for, then calls `normalize`.
+
+        Args:
+            model: The network.
+            batch: The columns that `streams` names for the stream.
             stream: One of `streams`.
         """
+
+    # ---- what it may say otherwise ---------------------------------------------------------
+
+    @property
+    def forms(self) -> dict[str, Form]:
+        """Pixel columns that it reads in training, and how they are resized."""
+        return {"image": Form(tuple(self.config.data.image_size), self.config.data.resize)}
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The parts of a run, in order: one, with the config's optimiser."""
+        return (Stage("train", self.config.epochs, optimizers.of_config(self.config)),)
+
+    def normalize(self, features: jax.Array) -> jax.Array:
+        """Features (B, D) as they are compared: unit rows."""
+        return l2_normalize(features)
+
+    def measure(self, data: Split, state: TrainState | None) -> dict[str, int]:  # noqa: ARG002
+        """Sizes of the network that the data decide (classes, say); kept with every checkpoint.
+
+        Asked for when a stage begins.
+
+        Args:
+            data: The training split.
+            state: At the end of the stage before; None before the first.
+        """
+        return self.sizes
+
+    def check(self, data: Split) -> list[str]:  # noqa: ARG002
+        """Warnings about training data that are odd.
+
+        Raises:
+            UserError: They cannot be trained on; the message names the remedy.
+        """
+        return []
+
+    def initial_memory(self, weights: Weights, source: Source) -> Any:  # noqa: ARG002
+        """What the method remembers before the first step, on the devices.
+
+        Args:
+            weights: On the devices.
+            source: Of the training split and its features.
+        """
+        return ()
+
+    def begin_stage(self, state: TrainState | None, source: Source, stage: int) -> TrainState:
+        """The run at the beginning of a stage, whose optimiser is new.
+
+        By default the first stage has initial weights and the first memory, and a later one goes
+        on with what the one before left.
+
+        Args:
+            state: At the end of the stage before; None before the first.
+            source: Of initial weights and of features.
+            stage: Number of the stage.
+        """
+        if state is None:
+            weights = source.weights()
+            return self.start(weights, self.initial_memory(weights, source), stage=stage)
+        return self.start(state.weights, state.memory, stage=stage, step=int(state.clock.step))
+
+    def begin_epoch(
+        self,
+        state: TrainState,
+        data: Split,  # noqa: ARG002
+        epoch: int,  # noqa: ARG002
+        before: Mapping[str, Any],  # noqa: ARG002
+    ) -> EpochStart:
+        """Host work before an epoch's steps (clustering, say).
+
+        Args:
+            state: The run.
+            data: The training split.
+            epoch: Counted from 0 at its stage's beginning.
+            before: Figures of the epoch before; empty in the run's first.
+        """
+        return EpochStart(state)
+
+    def names(self, model: nnx.Module) -> torch_names.Names:
+        """Names of the model's arrays in the published checkpoints; our own where there are none.
+
+        Exports are written under these names, and published checkpoints are read by them.
+        """
+        return {
+            ".".join(map(str, path)): variable
+            for path, variable in nnx.iter_graph(model)
+            if isinstance(variable, nnx.Variable)
+        }
+
+    def checkpoint(self, model: nnx.Module, *, epoch: int, steps: int) -> dict[str, Any]:  # noqa: ARG002
+        """What the published code would save of a model, or what comes nearest.
+
+        Args:
+            model: The network.
+            epoch: Epochs trained.
+            steps: Optimiser steps trained.
+        """
+        return {"state_dict": torch_names.collect(self.names(model), num_batches=steps)}
+
+    def load_pretrained(self, model: nnx.Module, source: str) -> None:
+        """Fills a model from the weights that `config.model.pretrained` names.
+
+        Args:
+            model: The network; what the weights do not hold stays as it is.
+            source: A file.
+
+        Raises:
+            UserError: The file is missing, cannot be read or does not fit the model.
+        """
+        arrays = load_state_dict(source, strip_prefix="module.")
+        torch_names.assign(self.names(model), arrays, source)
+
+    @classmethod
+    def recognize(cls, arrays: Mapping[str, np.ndarray]) -> dict[str, Any] | None:  # noqa: ARG003
+        """Config fields of the model in a published checkpoint; None if it is not this method's.
+
+        Beside them `sizes` may say what `measure` would.
+
+        Args:
+            arrays: By the checkpoint's names, less `module.`.
+        """
+        return None
+
+    @classmethod
+    def golden_checks(cls) -> dict[str, Any]:
+        """Checks of the published code's numbers, by the stem of a file (`sicl_jax.verify`)."""
+        return {}
+
+    # ---- what follows from it --------------------------------------------------------------
+
+    def sized(self, sizes: Mapping[str, int]) -> Self:
+        """The same method for a network of other sizes; itself where they are the same."""
+        return self if dict(sizes) == self.sizes else type(self)(self.config, sizes)
+
+    def start(self, weights: Weights, memory: Any, *, stage: int = 0, step: int = 0) -> TrainState:
+        """A state with a new optimiser, from weights and memory on the devices."""
+        init = jax.jit(self._stages[stage].optimizer.init, out_shardings=devices.replicated())
+        clock = Clock.at(step, stage=stage)
+        return TrainState(weights, init(weights.params), memory, clock)
+
+    def abstract_model(self) -> nnx.Module:
+        """The network with shapes and types in place of arrays."""
+        return nnx.eval_shape(self.build)
+
+    def initial_weights(self, seed: int) -> Weights:
+        """Weights drawn anew, on the host; published ones where `config.model.pretrained` says."""
+        model = self.abstract_model()
+        draw(model, seed)
+        if self.config.model.pretrained:
+            self.load_pretrained(model, self.config.model.pretrained)
+        return Weights.of(model)
+
+    def model(self, weights: Weights) -> nnx.Module:
+        """A module with these arrays; what it tracks does not change `weights`."""
+        return nnx.merge(self._graph, weights.params, weights.frozen, weights.statistics, copy=True)
+
+    @functools.cached_property
+    def _graph(self) -> nnx.GraphDef:
+        return nnx.graphdef(self.abstract_model())
+
+    @functools.cached_property
+    def _stages(self) -> tuple[Stage, ...]:
+        return self.stages
+
+    def train_step(
+        self, state: TrainState, batch: Batch, key: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """One optimiser step, pure and traceable; beside the state, numbers to log."""
+        return self.step(
+            state,
+            lambda model, memory: self.loss(model, memory, batch, key, state.clock),
+        )
+
+    def step(
+        self, state: TrainState, objective: Callable[[nnx.Module, Any], tuple[jax.Array, Aux]]
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """One optimiser step that minimises a function of the network and the memory."""
+
+        def value(params):
+            model = self.model(dataclasses.replace(state.weights, params=params))
+            loss, aux = objective(model, state.memory)
+            return loss, (aux, nnx.state(model, nnx.BatchStat))
+
+        params = state.weights.params
+        gradient = jax.value_and_grad(value, has_aux=True)
+        (loss, (aux, statistics)), gradients = gradient(params)
+        updates, optimizer = self._stages[state.clock.stage].optimizer.update(
+            gradients, state.optimizer, params, clock=state.clock
+        )
+        rate = optax.tree_utils.tree_get(optimizer, "learning_rate")
+        state = TrainState(
+            weights=Weights(optax.apply_updates(params, updates), state.weights.frozen, statistics),
+            optimizer=optimizer,
+            memory=state.memory if aux.memory is None else aux.memory,
+            clock=dataclasses.replace(state.clock, step=state.clock.step + 1),
+        )
+        return state, {"loss": loss, **aux.metrics, "learning_rate": rate}

@@ -1,69 +1,77 @@
-"""From a method's state to features of any number of images: the one way for all who need them."""
+"""From a method's weights to features of any number of images: the one way for all."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from sicl_jax import devices
+from sicl_jax.data.dataset import Split
 from sicl_jax.errors import UsageError
-from sicl_jax.methods.base import WeightsOnly
+from sicl_jax.methods.base import Batch, Method, Weights
 from sicl_jax.models.extract import in_batches
-
-_READS = {"rgb": (True, False), "silhouette": (False, True)}
 
 
 class Embedder:
     """Features of host images, by one compiled program over batches of one size.
 
     Args:
-        method: The method (`methods.base.Method`).
-        stream: One of the method's streams.
-        flip: Average the features of each image and its mirror image.
+        method: The method.
+        stream: One of the method's streams; the one that is tested if None.
+        flip: Whether features are summed over each image and its mirror image; the config says so
+            if None.
         batch_size: Images in a batch.
+
+    Attributes:
+        stream: The stream.
+        reads: The columns that it reads.
+        flip: Whether mirrored views are added.
+        similarity: How features are compared (`Method.similarity`).
 
     Raises:
         UsageError: The method has no such stream.
     """
 
-    def __init__(self, method, *, stream: str = "rgb", flip: bool = False, batch_size: int = 256):
+    def __init__(
+        self,
+        method: Method,
+        *,
+        stream: str | None = None,
+        flip: bool | None = None,
+        batch_size: int = 256,
+    ):
+        stream = next(iter(method.streams)) if stream is None else stream
         if stream not in method.streams:
-            raise UsageError(
-                f"stream {stream!r}: this model has {', '.join(method.streams)}; one that was "
-                "trained without silhouettes has no other"
-            )
+            raise UsageError(f"stream {stream!r}: this model has {', '.join(method.streams)}")
         self.stream = stream
-        self.reads_images, self.reads_masks = _READS.get(stream, (True, True))
+        self.reads = tuple(method.streams[stream])
+        self.similarity = method.similarity
         self.batch_size = batch_size
-        self._apply = _compiled(method, stream, flip)
+        self.flip = bool(method.config.evaluate.flip if flip is None else flip)
+        self._apply = _compiled(method, stream, self.flip)
 
     def __call__(
         self,
-        state,
-        images: np.ndarray | None,
-        masks: np.ndarray | None = None,
+        weights: Weights,
+        columns: Mapping[str, np.ndarray],
         *,
         on_batch: Callable[[int], None] | None = None,
     ) -> np.ndarray:
-        """Embeds images (and masks).
+        """Embeds images.
 
         Args:
-            state: The run, or its weights alone.
-            images: (N, H, W, 3) uint8; may be None if the stream does not read them.
-            masks: (N, H, W) uint8 grey; may be None if the stream does not read them.
+            weights: The model's, on the devices.
+            columns: What `reads` names, each (N, ...), on the host.
             on_batch: Told the number of images done, batch by batch.
 
         Returns:
-            (N, D) float32, unit rows.
+            (N, D) float32, normalised as the method compares them.
         """
-        read = ((images, self.reads_images), (masks, self.reads_masks))
-        arrays = [array for array, is_read in read if is_read]
-        weights = WeightsOnly(state.weights)  # The rest changes shape from epoch to epoch.
         features = in_batches(
-            lambda *batch: self._apply(weights, *batch),
-            *arrays,
+            lambda *batch: self._apply(weights, dict(zip(self.reads, batch, strict=True))),
+            *(columns[name] for name in self.reads),
             batch_size=self.batch_size,
             on_batch=on_batch,
         )
@@ -71,20 +79,44 @@ class Embedder:
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled(method, stream: str, flip: bool) -> Callable[..., jax.Array]:
-    """The jitted function of the weights and a batch of each array that the stream reads."""
-    reads_images, reads_masks = _READS.get(stream, (True, True))
+def _compiled(method: Method, stream: str, flip: bool) -> Callable[..., jax.Array]:
+    return jax.jit(features_of(method, stream, flip), out_shardings=devices.by_rows())
 
-    def one_view(weights: WeightsOnly, batch: Sequence[jax.Array]) -> jax.Array:
-        images = batch[0] if reads_images else None
-        masks = batch[-1] if reads_masks else None
-        return method.embed(weights, images, masks, stream)
 
-    def embed(weights: WeightsOnly, *batch: jax.Array) -> jax.Array:
-        features = one_view(weights, batch)
-        if not flip:
-            return features
-        mean = features + one_view(weights, [array[:, :, ::-1] for array in batch])
-        return mean / jnp.maximum(jnp.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
+def features_of(method: Method, stream: str, flip: bool) -> Callable[..., jax.Array]:
+    """The function of the weights and a batch of each column that the stream reads."""
 
-    return jax.jit(embed, out_shardings=devices.by_rows())
+    def embed(weights: Weights, columns: dict[str, jax.Array]) -> jax.Array:
+        model = method.model(weights)
+        features = method.embed(model, batch_of(columns), stream)
+        if flip:
+            mirrored = {n: c[:, :, ::-1] if c.ndim > 1 else c for n, c in columns.items()}
+            features = features + method.embed(model, batch_of(mirrored), stream)
+        return method.normalize(features)
+
+    return embed
+
+
+def columns_of(split: Split, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Columns of a split by name, pixels and labels alike, each (N, ...)."""
+    return {name: (split.labels if name in split.labels else split.pixels)[name] for name in names}
+
+
+def batch_of(
+    columns: Mapping[str, jax.Array], indexes: jax.Array | None = None, *, stacked: bool = False
+) -> Batch:
+    """Columns as a batch: those of one axis are labels, the others pixels.
+
+    Args:
+        columns: Each (B, ...), or (S, B, ...) for a stack of batches.
+        indexes: (B,) or (S, B) int32; rows are counted from 0 if None.
+        stacked: Whether it is a stack.
+    """
+    axes = 2 if stacked else 1
+    if indexes is None:
+        indexes = jnp.arange(len(next(iter(columns.values()))))
+    return Batch(
+        indexes,
+        {name: column for name, column in columns.items() if column.ndim > axes},
+        {name: column for name, column in columns.items() if column.ndim == axes},
+    )

@@ -3,14 +3,13 @@
 from sicl_jax.evaluation import primary_protocol
 from sicl_jax.report.charts import Curve, line_chart
 from sicl_jax.report.document import element, note, section
-from sicl_jax.report.runlog import RunLog
+from sicl_jax.runs.metrics import RunLog
 
-# Every other scalar of an epoch's line is a term of the loss.
-_NOT_TERMS = frozenset(
+# Numbers of an epoch's line that have their place in a chart, or need none.
+_PLACED = frozenset(
     {
-        "kind", "step", "epoch", "loss", "learning_rate", "images_per_second",
-        "clusters", "unclustered", "largest_cluster", "pseudo_identities", "neighbors",
-        "ari", "nmi", "purity", "seconds_clustering", "seconds_training",
+        "step", "epoch", "loss", "learning_rate", "images_per_second", "unclustered",
+        "pseudo_identities", "ari", "nmi", "purity", "seconds_clustering", "seconds_training",
     }
 )  # fmt: skip
 
@@ -20,7 +19,11 @@ def curves_section(log: RunLog) -> str:
     charts = "".join(
         (
             line_chart("Loss", [Curve("loss", log.curve("loss"))], zero=False),
-            line_chart("Terms of the loss", _terms(log), zero=False),
+            line_chart(
+                "Terms of the loss",
+                [Curve(name.replace("_", " "), log.term_curve(name)) for name in log.terms()],
+                zero=False,
+            ),
             *_tests(log),
             line_chart("Clusters of two images or more", [_groups(log)]),
             _unclustered(log),
@@ -29,6 +32,11 @@ def curves_section(log: RunLog) -> str:
                 [Curve(words, log.curve(name)) for name, words in _AGREEMENT.items()],
                 words=_two_digits,
                 top=1.0,
+            ),
+            *(
+                line_chart(name.replace("_", " ").capitalize(), [_named(log, name)])
+                for name in log.figures()
+                if name not in _PLACED
             ),
             line_chart("Learning rate", [_named(log, "learning_rate")], words="{:.2g}".format),
             line_chart("Seconds an epoch", _seconds(log)),
@@ -58,16 +66,6 @@ def _two_digits(value: float) -> str:
 
 def _named(log: RunLog, name: str) -> Curve:
     return Curve(name.replace("_", " "), log.curve(name))
-
-
-def _terms(log: RunLog) -> list[Curve]:
-    lines = log.epochs[-1:] or [{}]
-    names = [
-        name
-        for name, value in lines[0].items()
-        if name not in _NOT_TERMS and isinstance(value, float)
-    ]
-    return [_named(log, name) for name in sorted(names)]
 
 
 def _tests(log: RunLog) -> list[str]:

@@ -12,15 +12,14 @@ from sicl_jax.evaluation import METRICS, Result, primary_protocol
 from sicl_jax.evaluation.progress import MakeBar, silent
 from sicl_jax.evaluation.tables import HEADINGS
 from sicl_jax.inference import Model
-from sicl_jax.report import runlog
 from sicl_jax.report.clusters import clusters_section
 from sicl_jax.report.curves import curves_section
 from sicl_jax.report.document import banner, document, element, note, section, table, text
 from sicl_jax.report.feature_map import map_section
 from sicl_jax.report.galleries import galleries_section
-from sicl_jax.report.runlog import RunLog
 from sicl_jax.report.silhouettes import silhouettes_section
-from sicl_jax.training import saved
+from sicl_jax.runs import metrics, saved
+from sicl_jax.runs.metrics import RunLog
 from sicl_jax.training.loop import open_dataset
 from sicl_jax.training.testing import Tester
 
@@ -48,18 +47,18 @@ def run_report(
         UserError: There is no run in the folder, or its log is damaged.
         UsageError: `checkpoint` is none of the above.
     """
-    log = runlog.read(folder)
+    log = metrics.read_log(folder)
     state, parts = [], []
     if not log.is_finished:
         state.append(
-            f"This run is not finished: {log.epochs_done} of {log.config.epochs} epochs are done. "
+            f"This run is not finished: {log.epochs_done} of {log.epochs_in_all} epochs are done. "
             "The report shows it as it is now."
         )
     try:
         model = inference.load_run(folder, checkpoint)
         config = model.config.copy_and_resolve_references().unlock()
         config.data.dir = str(data_dir or config.data.dir)
-        dataset = open_dataset(config)
+        dataset = open_dataset(config, model.method)
         parts = _pictures(model, dataset, batch_size, progress)
     except UsageError:
         raise
@@ -84,9 +83,9 @@ def _pictures(
 ) -> list[Part]:
     """All sections that need the model's features or the data's images."""
     parts: list[Part] = []
-    tester = Tester(dataset, model.embedder("rgb", False, batch_size), seed=model.config.seed)
+    tester = Tester(dataset, model.embedder(batch_size=batch_size), seed=model.config.seed)
     if tester.splits:
-        features = tester.features(model.state, progress)
+        features = tester.features(model.weights, progress)
         results = tester.results(features, progress=progress)
         parts += _named("results", "Results", _results_section(model, results))
         galleries = galleries_section(dataset, features, results)
@@ -99,7 +98,7 @@ def _pictures(
     if tester.splits:
         sides = [(dataset.split(name), found) for name, found in features.items()]
         parts += _named("map", "Map", map_section(sides))
-    if train.all_have("mask"):
+    if "mask" in model.method.forms and train.all_have("mask"):
         parts += _named("silhouettes", "Silhouettes", silhouettes_section(train))
     return parts
 
@@ -124,7 +123,7 @@ def _summary(log: RunLog) -> Part:
     facts = {
         "data set": log.config.data.name,
         "training images": f"{start['images']:,}" if "images" in start else "",
-        "epochs": f"{log.epochs_done} of {log.config.epochs}",
+        "epochs": f"{log.epochs_done} of {log.epochs_in_all}",
         **_best(log),
         "time spent": _hours(log),
         "device": f"{start.get('devices', '')} × {start['device']}" if "device" in start else "",
@@ -183,9 +182,9 @@ def _results_section(model: Model, results: Mapping[str, Result]) -> str:
         cells = [_cell(result, metric) for metric in METRICS]
         rows.append([text(name), *cells, f"{result.queries:,}", f"{result.skipped:,}"])
     words = note(
-        f"All protocols of the data set with the checkpoint of epoch {model.epoch}, RGB features, "
-        "in percent; ± is the standard deviation over drawn galleries. Skipped are queries without "
-        "a true match."
+        f"All protocols of the data set with the checkpoint of epoch {model.epoch}, features of "
+        f"stream {next(iter(model.method.streams))}, in percent; ± is the standard deviation over "
+        "drawn galleries. Skipped are queries without a true match."
     )
     return section("results", "Results", words, table(head, rows))
 

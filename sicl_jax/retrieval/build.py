@@ -47,7 +47,7 @@ def add_folder(
     Raises:
         UserError: There are no images, one cannot be read, or the index is of another model.
     """
-    names = list_images(folder)
+    names, view = list_images(folder), view.of(model)
     if is_index(index_folder):
         index = GalleryIndex.open(index_folder)
         check_model(index, index_folder, model, view)

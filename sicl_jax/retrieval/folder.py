@@ -18,12 +18,18 @@ class View:
     """How images are looked at; features made in two ways do not compare.
 
     Attributes:
-        stream: `rgb`, `silhouette` or `fusion`.
-        flip: Whether features are averaged over each image and its mirror image.
+        stream: One of the model's; the one that is tested if None.
+        flip: Whether features are summed over each image and its mirror image; as the model's
+            config says if None.
     """
 
-    stream: str = "rgb"
-    flip: bool = False
+    stream: str | None = None
+    flip: bool | None = None
+
+    def of(self, model: Model) -> "View":
+        """The view with a model's own choices in the place of None."""
+        embedder = model.embedder(self.stream, self.flip)
+        return View(embedder.stream, embedder.flip)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ there once, and a call is sent no more than indexes; else a Grain pipeline reads
 next calls on the host and has them on the devices when they are wanted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, Self
 
 import grain
@@ -13,7 +13,8 @@ import jax
 import numpy as np
 
 from sicl_jax import devices
-from sicl_jax.methods.base import Batch, TrainingData
+from sicl_jax.methods.base import Batch
+from sicl_jax.methods.embedder import batch_of
 
 # Of a device's memory, for images, where `config.data.device_budget_gb` is 0: the rest is the
 # model's, its activations' and the memory banks'.
@@ -45,42 +46,40 @@ class Feed(Protocol):
         """The batch of one step of a call; traceable."""
 
 
-def choose(data: TrainingData, uses_masks: bool, budget_gb: float) -> Feed:
-    """The resident feed if the images fit the budget, else the one from the host.
+def choose(columns: Mapping[str, np.ndarray], budget_gb: float) -> Feed:
+    """The resident feed if the columns fit the budget, else the one from the host.
 
     Args:
-        data: The training split.
-        uses_masks: Whether batches have masks.
-        budget_gb: Memory for images on each device, in 10^9 bytes; 0: a share of what it has.
+        columns: Of the training split, each (N, ...).
+        budget_gb: Memory for them on each device, in 10^9 bytes; 0: a share of what it has.
     """
     budget = budget_gb * 1e9 or _SHARE_OF_MEMORY * devices.memory_bytes()
-    arrays = (data.images, data.masks) if uses_masks else (data.images,)
-    row = sum(array[:1].nbytes for array in arrays)
-    fits = row * devices.padded_rows(len(data)) / devices.mesh().size <= budget
-    return (ResidentFeed if fits else HostFeed)(data, uses_masks)
+    row = sum(column[:1].nbytes for column in columns.values())
+    count = len(next(iter(columns.values())))
+    fits = row * devices.padded_rows(count) / devices.mesh().size <= budget
+    return ResidentFeed(columns) if fits else HostFeed(columns)
 
 
 class ResidentFeed:
-    """All images on the devices, split by rows; batches are gathered inside the call."""
+    """All columns on the devices, split by rows; batches are gathered inside the call."""
 
     steps_per_call = 50
 
-    def __init__(self, data: TrainingData, uses_masks: bool):
-        indexes = devices.put_rows(np.arange(len(data), dtype=np.int32))
-        masks = devices.put_rows(data.masks) if uses_masks else None
-        self.resident = Batch(indexes, devices.put_rows(data.images), masks)
+    def __init__(self, columns: Mapping[str, np.ndarray]):
+        self.resident = {name: devices.put_rows(column) for name, column in columns.items()}
 
     @classmethod
-    def abstract(cls, num_images: int, image_size: tuple[int, int], uses_masks: bool) -> Self:
-        """A feed whose images have shapes and shardings alone: enough to compile a call for it."""
-        rows = devices.padded_rows(num_images)
-
-        def described(dtype, *shape: int) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=devices.by_rows())
-
+    def abstract(cls, columns: Mapping[str, jax.ShapeDtypeStruct]) -> Self:
+        """A feed of shapes and shardings alone: enough to compile a call for it."""
         feed = cls.__new__(cls)
-        masks = described(np.uint8, *image_size) if uses_masks else None
-        feed.resident = Batch(described(np.int32), described(np.uint8, *image_size, 3), masks)
+        feed.resident = {
+            name: jax.ShapeDtypeStruct(
+                (devices.padded_rows(column.shape[0]), *column.shape[1:]),
+                column.dtype,
+                sharding=devices.by_rows(),
+            )
+            for name, column in columns.items()
+        }
         return feed
 
     def calls(self, batches: np.ndarray, size: int) -> Iterator[jax.Array]:
@@ -88,12 +87,11 @@ class ResidentFeed:
         for first in range(0, len(batches), size):
             yield devices.put(batches[first : first + size], devices.replicated())
 
-    def batch(self, resident: Batch, step: jax.Array) -> Batch:
-        """The images at indexes (B,), split over the devices."""
-        rows = jax.tree.map(lambda array: array[step], resident)
-        split = jax.tree.map(lambda _: devices.by_rows(), rows)
-        rows = jax.lax.with_sharding_constraint(rows, split)
-        return Batch(step, rows.images, rows.masks)
+    def batch(self, resident: dict[str, jax.Array], step: jax.Array) -> Batch:
+        """The rows at indexes (B,), split over the devices."""
+        rows = {name: column[step] for name, column in resident.items()}
+        split = {name: devices.by_rows() for name in rows}
+        return batch_of(jax.lax.with_sharding_constraint(rows, split), step)
 
 
 class HostFeed:
@@ -104,10 +102,9 @@ class HostFeed:
 
     steps_per_call = 10  # These images, and those of the calls ahead, lie on the devices.
 
-    def __init__(self, data: TrainingData, uses_masks: bool):
+    def __init__(self, columns: Mapping[str, np.ndarray]):
         self.resident = None
-        self._images = data.images
-        self._masks = data.masks if uses_masks else None
+        self._columns = columns
 
     def calls(self, batches: np.ndarray, size: int) -> Iterator[Batch]:
         """Batches (S, B, ...) of each call (`Feed.calls`)."""
@@ -124,9 +121,8 @@ class HostFeed:
         return step
 
     def _put(self, indexes: np.ndarray) -> Batch:
-        masks = None if self._masks is None else _put_taken(self._masks, indexes)
-        indexes_everywhere = devices.put(indexes, devices.replicated())
-        return Batch(indexes_everywhere, _put_taken(self._images, indexes), masks)
+        rows = {name: _put_taken(column, indexes) for name, column in self._columns.items()}
+        return batch_of(rows, devices.put(indexes, devices.replicated()), stacked=True)
 
 
 def _put_taken(array: np.ndarray, indexes: np.ndarray) -> jax.Array:

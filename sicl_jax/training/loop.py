@@ -5,6 +5,7 @@ import functools
 import math
 import pathlib
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -15,16 +16,15 @@ from sicl_jax import config as configs
 from sicl_jax import devices, evaluation, methods, processes
 from sicl_jax.console import progress as show_progress
 from sicl_jax.data.dataset import ReidDataset, load_dataset
-from sicl_jax.data.pixels import Form
 from sicl_jax.errors import UserError
 from sicl_jax.evaluation.agreement import agreement
-from sicl_jax.masks.quality import empty_masks_warning
-from sicl_jax.methods.base import Method, TrainingData
-from sicl_jax.methods.embedder import Embedder
-from sicl_jax.training import feeds, lock, numbers, signals, steps, story, workdir
+from sicl_jax.methods.base import Method
+from sicl_jax.methods.embedder import Embedder, columns_of
+from sicl_jax.runs import lock, workdir
+from sicl_jax.runs.provenance import changes, provenance
+from sicl_jax.training import feeds, numbers, signals, steps
 from sicl_jax.training.position import Position
 from sicl_jax.training.profile import Profile
-from sicl_jax.training.provenance import changes, provenance
 from sicl_jax.training.testing import Tester
 
 Results = dict[str, evaluation.Result]
@@ -60,7 +60,8 @@ def train(
             cannot be written or holds no whole checkpoint; or the loss is not finite.
     """
     steps.check_batch_size(config.batch_size)
-    dataset = open_dataset(config)
+    method = methods.create(config)
+    dataset = open_dataset(config, method)
     processes.require_same(configs.digest(config), "config")
     processes.require_same(dataset.fingerprint, f"data set {config.data.name}")
     trace = Profile(profile)
@@ -71,19 +72,18 @@ def train(
         processes.held_by_first(lambda: lock.hold(folder, say)),
         numbers.debugging(debug_nans),
     ):
-        processes.on_first(lambda: workdir.claim(folder, config, dataset.fingerprint))
-        method = methods.create(config)
-        data = training_data(dataset, method)
+        processes.on_first(lambda: workdir.check(folder, config, dataset.fingerprint))
+        data = dataset.split("train")
         if len(data) < config.batch_size:
             raise UserError(
                 f"{dataset.directory}: {len(data)} training images are fewer than one batch of "
                 f"{config.batch_size}; add images or lower --config.batch_size"
             )
-        if data.masks is not None and (warning := empty_masks_warning(data.masks)):
+        for warning in method.check(data):
             say(f"warning: {warning}")
-        with Position(folder, method, data, config.seed, stop, say) as position, trace:
+        with Position(folder, method, data, dataset.fingerprint, stop, say) as position, trace:
             position.stop_if_asked()
-            run = _Run(config, dataset, method, data, position, trace, quiet, say)
+            run = _Run(config, dataset, data, position, trace, quiet, say)
             return run.train(folder)
 
 
@@ -91,72 +91,60 @@ def _say_nothing(line: str) -> None:
     """What processes but the first say."""
 
 
-def open_dataset(config: ml_collections.ConfigDict) -> ReidDataset:
-    """The prepared data set of a config."""
-    return load_dataset(
-        config.data.name,
-        config.data.dir,
-        forms={
-            "image": Form(config.data.image_size),
-            "mask": Form(config.data.image_size, mode=config.data.mask_mode),
-        },
-    )
-
-
-def training_data(dataset: ReidDataset, method: Method) -> TrainingData:
-    """The training split; with masks when the method uses them.
-
-    Raises:
-        UserError: The method needs masks and the split has none.
-    """
-    split = dataset.split("train")
-    if method.uses_masks and not split.all_have("mask"):
-        raise UserError(
-            f"{dataset.directory}: the training split has no masks; prepare it with --masks, "
-            "or train with --config.silhouettes=False"
-        )
-    masks = split.pixels["mask"] if method.uses_masks else None
-    return TrainingData(split.pixels["image"], masks, split.labels["camera"])
+def open_dataset(config: ml_collections.ConfigDict, method: Method) -> ReidDataset:
+    """The prepared data set of a config, with the pictures that a method reads."""
+    return load_dataset(config.data.name, config.data.dir, forms=method.forms)
 
 
 class _Run:
     """One run: what stays the same from epoch to epoch, and the epochs."""
 
-    def __init__(self, config, dataset, method, data, position: Position, trace, quiet, say):
+    def __init__(self, config, dataset, data, position: Position, trace, quiet, say):
         self.config = config
         self.dataset = dataset
-        self.method = method
         self.data = data
         self.position = position
         self.trace = trace
         self.quiet = quiet
         self.say = say
-        self.tester = self._tester()
-        self.feed = feeds.choose(data, method.uses_masks, config.data.device_budget_gb)
-        self.train_call = steps.compile_train_call(method, position.state, self.feed)
-        self.per_call = steps.steps_per_call(config.steps_per_call, self.feed)
+        self.stages = position.method.stages
+        self.epochs = sum(stage.epochs for stage in self.stages)
         self.seed = devices.put_replicated(np.uint32(config.seed + 1))
+        self._prepare_stage()
+
+    def _prepare_stage(self) -> None:
+        """What stays the same from epoch to epoch within a stage."""
+        method, stage = self.position.method, self.stages[self.position.progress.stage]
+        reads = (*method.forms, *method.labels) if stage.reads is None else stage.reads
+        columns = columns_of(self.data, reads or ("identity",))
+        self.feed = feeds.choose(columns, self.config.data.device_budget_gb)
+        self.train_call = steps.compile_train_call(method, self.position.state, self.feed)
+        self.per_call = steps.steps_per_call(self.config.steps_per_call, self.feed)
+        self.tester = self._tester()
 
     def _tester(self) -> Tester | None:
-        needed = evaluation.required_splits(self.dataset.name)
-        if not any(name in self.dataset.split_names for name in needed):
+        """What tests the run; None where the data set has nothing to test on."""
+        embedder = Embedder(self.position.method, batch_size=self.config.embed_batch_size)
+        tester = Tester(self.dataset, embedder, seed=self.config.seed)
+        if not tester.splits:
             self.say(f"{self.dataset.name} has no test splits: training without tests")
             return None
-        embedder = Embedder(self.method, batch_size=self.config.embed_batch_size)
-        return Tester(self.dataset, embedder, seed=self.config.seed)
+        return tester
 
     def train(self, folder: pathlib.Path) -> Results:
         results: Results = {}
         facts = provenance(self.config, self.dataset.fingerprint)
         if self.position.is_new:
-            self.position.log.write("start", 0, {**facts, "images": len(self.data)})
+            self.position.log.write(
+                "start", 0, {**facts, "images": len(self.data), "epochs": self.epochs}
+            )
             if self.config.evaluate.before:
                 results = self._test(0)
             self.position.advance()
         elif processes.is_first() and (different := changes(folder, facts)):
-            self.say(f"warning: last bits may differ, for so do: {'; '.join(different)}")
+            self.say(f"warning: last bits may differ, because these do: {'; '.join(different)}")
             self.position.log.write("resume", self.position.step, facts)
-        while self.position.progress.epoch < self.config.epochs:
+        while self.position.progress.epoch < self.epochs:
             results = self._epoch(self.position.progress.epoch) or results
         self.position.wait()
         return results or (self._run_test() if self.tester else {})
@@ -164,25 +152,34 @@ class _Run:
     # ---- an epoch --------------------------------------------------------------------------
 
     def _epoch(self, epoch: int) -> Results:
-        seconds_clustering = 0.0
+        stage, within = self._stage_of(epoch)
+        seconds_before = 0.0
+        if stage != self.position.progress.stage:
+            self.position.begin_stage(stage)
+            self._prepare_stage()
         if self.position.progress.step_in_epoch == 0:
-            seconds_clustering = self._begin_epoch(epoch)
-        batches = self.method.draw_batches(self.position.state, self.data, epoch)
+            seconds_before = self._begin_epoch(within)
+        batches = self.position.method.draw_batches(self.position.state, self.data, within)
         to_do = len(batches) - self.position.progress.step_in_epoch
+        self.position.set_clock(within, len(batches))
         begin = time.monotonic()
         self._steps(epoch, batches)
         seconds = time.monotonic() - begin
         progress = self.position.progress
+        means = {name: total / len(batches) for name, total in progress.sums.items()}
         line = {
             "epoch": epoch + 1,
-            **{name: total / len(batches) for name, total in progress.sums.items()},
+            **({"stage": self.stages[stage].name} if len(self.stages) > 1 else {}),
+            "loss": means.pop("loss"),
+            "learning_rate": means.pop("learning_rate"),
+            "terms": means,
             **progress.figures,
             "images_per_second": to_do * batches.shape[1] / max(seconds, 1e-9),
-            "seconds_clustering": seconds_clustering,
+            "seconds_clustering": seconds_before,
             "seconds_training": seconds,
         }
         self.position.log.write("epoch", self.position.step, line)
-        self.say(story.epoch_line(line, self.config.epochs, len(self.data)))
+        self.say(_epoch_line(line, self.epochs))
         done = {"epoch": epoch + 1, "step_in_epoch": 0, "sums": {}}
         if self._test_is_due(epoch + 1):
             return self._test(epoch + 1, **done)
@@ -190,32 +187,41 @@ class _Run:
         self.position.save()
         return {}
 
+    def _stage_of(self, epoch: int) -> tuple[int, int]:
+        """The stage that an epoch of the run belongs to, and which of its epochs that is."""
+        for number, stage in enumerate(self.stages):
+            if epoch < stage.epochs:
+                return number, epoch
+            epoch -= stage.epochs
+        raise AssertionError("an epoch after the last stage")
+
     def _begin_epoch(self, epoch: int) -> float:
         """The method's own work before the steps; its seconds."""
         begin = time.monotonic()
-        state, figures = self.method.begin_epoch(self.position.state, self.data, epoch)
+        method, before = self.position.method, self.position.progress.figures
+        started = method.begin_epoch(self.position.state, self.data, epoch, before)
         self.position.stop_if_asked()  # A run that goes on does this again, from the state before.
-        before = self.position.progress.figures
-        warnings = story.clustering_warnings(figures, before, len(self.data))
-        for warning in warnings:
-            self.say(f"warning: epoch {epoch + 1}: {warning}")
-        self.position.state = state
-        figures = figures | self._agreement() | ({"warnings": warnings} if warnings else {})
+        for warning in started.warnings:
+            self.say(f"warning: epoch {self.position.progress.epoch + 1}: {warning}")
+        self.position.state = started.state
+        words = {"note": started.note, "warnings": list(started.warnings)}
+        figures = started.figures | self._agreement() | {n: w for n, w in words.items() if w}
         self.position.advance(figures=figures)
         return time.monotonic() - begin
 
     def _agreement(self) -> dict[str, float]:
         """How the pseudo-labels agree with the identities: for people to see, never trained on."""
-        if not self.method.pseudo_labels:
+        path = self.position.method.pseudo_labels
+        if not path:
             return {}
-        labels = functools.reduce(getattr, self.method.pseudo_labels, self.position.state)
+        labels = functools.reduce(getattr, path, self.position.state.memory)
         identities = self.dataset.split("train").labels["identity"]
         return agreement(devices.fetch(labels)[: len(identities)], identities)
 
     def _steps(self, epoch: int, batches: np.ndarray) -> None:
         """All steps of an epoch, or those that are left."""
         begin, start = time.monotonic(), self.position.progress.step_in_epoch
-        title = f"epoch {epoch + 1}/{self.config.epochs}"
+        title = f"epoch {epoch + 1}/{self.epochs}"
         with show_progress(len(batches) - start, title, quiet=self.quiet) as bar:
             for sent in self.feed.calls(batches[start:], self.per_call):
                 metrics = self._call(sent)
@@ -254,7 +260,7 @@ class _Run:
 
     def _test_is_due(self, epoch: int) -> bool:
         when = self.config.evaluate
-        due = epoch % when.every == 0 or epoch > when.always_after or epoch == self.config.epochs
+        due = epoch % when.every == 0 or epoch > when.always_after or epoch == self.epochs
         return self.tester is not None and due
 
     def _test(self, epoch: int, /, **done: Any) -> Results:
@@ -271,7 +277,9 @@ class _Run:
         line: dict[str, Any] = {name: result.as_dict() for name, result in results.items()}
         line |= {"epoch": epoch, "seconds": time.monotonic() - begin}
         self.position.log.write("test", self.position.step, line)
-        name = evaluation.selection_protocol(self.dataset.name, results)
+        name = evaluation.selection_protocol(
+            self.dataset.name, results, self.config.evaluate.select_by or None
+        )
         chosen, best = results[name], self.position.progress.best
         # All save it or none: the last bit of a figure may differ from machine to machine.
         is_best = bool(
@@ -292,13 +300,21 @@ class _Run:
         return results
 
     def _run_test(self) -> Results:
-        return self.tester.test(self.position.state, progress=self._interruptible)
+        return self.tester.test(self.position.state.weights, progress=self._interruptible)
 
     @contextlib.contextmanager
     def _interruptible(self, total: int, title: str):
         """A progress bar of a test, which stops it when the run is asked to stop."""
         with show_progress(total, title, quiet=self.quiet) as bar:
             yield _Watched(bar, self.position.stop_if_asked)
+
+
+def _epoch_line(line: Mapping[str, Any], epochs: int) -> str:
+    """An epoch's figures for a person."""
+    parts = [f"epoch {line['epoch']}/{epochs}: loss {line['loss']:.3f}"]
+    if line.get("note"):
+        parts.append(f"{line['note']} in {line['seconds_clustering']:.1f} s")
+    return ", ".join([*parts, f"{line['images_per_second']:.0f} images/s"])
 
 
 class _Watched:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import sicl_jax
-from sicl_jax.methods.base import State
+from sicl_jax.methods.base import TrainState
 
 
 def first_not_finite(metrics: Mapping[str, np.ndarray]) -> tuple[int, list[str]] | None:
@@ -37,7 +37,7 @@ def _flags(weights):
     return jax.tree.map(lambda leaf: jnp.all(jnp.isfinite(leaf)), weights)
 
 
-def weights_not_finite(state: State) -> list[str]:
+def weights_not_finite(state: TrainState) -> list[str]:
     """Names of a state's weights that hold a number that is not finite."""
     flags = jax.tree_util.tree_leaves_with_path(jax.device_get(_flags(state.weights)))
     return [jax.tree_util.keystr(path, simple=True, separator=".") for path, ok in flags if not ok]

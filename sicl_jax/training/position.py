@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 
 from sicl_jax import processes
+from sicl_jax.data.dataset import Split
 from sicl_jax.errors import StoppedError, UserError
-from sicl_jax.methods.base import Method, TrainingData
+from sicl_jax.methods import source
+from sicl_jax.methods.base import Clock, Method
+from sicl_jax.runs import workdir
+from sicl_jax.runs.checkpoints import Checkpoints, Progress
+from sicl_jax.runs.metrics import MetricsLog, SilentLog
 from sicl_jax.training import numbers, signals
-from sicl_jax.training.checkpoints import Checkpoints, Progress
-from sicl_jax.training.logging import MetricsLog, SilentLog
 
 
 class Position:
@@ -26,6 +29,7 @@ class Position:
     Use as a context manager, to release the files.
 
     Attributes:
+        method: The method, of the sizes that the data decided.
         state: The method's state.
         step: Optimiser steps done.
         progress: Where that is in the run.
@@ -37,17 +41,18 @@ class Position:
         self,
         folder: pathlib.Path,
         method: Method,
-        data: TrainingData,
-        seed: int,
+        data: Split,
+        fingerprint: str,
         stop: signals.StopRequest,
         say: Callable[[str], None],
     ):
         self._folder = folder
+        self._fingerprint = fingerprint
         self._stop = stop
         self._say = say
         self._checkpoints = Checkpoints(folder)
         try:
-            self._start(method, data, seed)
+            self._start(method, data)
             self.is_new = self.progress.metrics_bytes == 0
             log = MetricsLog if processes.is_first() else SilentLog
             self.log = log(folder, self.progress.metrics_bytes, self.step)
@@ -55,13 +60,21 @@ class Position:
             self._checkpoints.close()
             raise
 
-    def _start(self, method: Method, data: TrainingData, seed: int) -> None:
-        found = self._checkpoints.restore(method.abstract_state(data), self._say)
+    def _start(self, method: Method, data: Split) -> None:
+        self._data = data
+
+        def abstract_state(progress: Progress):
+            return source.abstract_state(method.sized(progress.sizes), data, progress.stage)
+
+        found = self._checkpoints.restore(abstract_state, self._say)
         self._saved: Progress | None = found and found.progress
+        self.method = method
         if found is None:
-            self.state, self.step, self.progress = method.init(data, seed), 0, Progress()
+            self.step, self.progress, self.state = 0, Progress(), None
+            self.begin_stage(0)
             return
         self.state, self.step, self.progress = found.state, found.step, found.progress
+        self.method = method.sized(self.progress.sizes)
         epoch, within = self.progress.epoch, self.progress.step_in_epoch
         where = f"in epoch {epoch + 1}, after" if within else f"after epoch {epoch},"
         self._say(f"resumed {where} step {self.step}")
@@ -74,6 +87,25 @@ class Position:
                 f"warning: the best checkpoint, of step {self.progress.best_step}, is lost; the "
                 "next better one takes its place"
             )
+
+    def begin_stage(self, stage: int) -> None:
+        """The run has come to the beginning of a stage."""
+        self.method = self.method.sized(self.method.measure(self._data, self.state))
+        first = source.Source(self.method, self._data, self.method.config.seed)
+        self.state = self.method.begin_stage(self.state, first, stage)
+        changes = {"stage": stage, "sizes": self.method.sizes}
+        self.progress = dataclasses.replace(self.progress, **changes)
+
+    def set_clock(self, epoch: int, steps: int) -> None:
+        """The run is in an epoch of so many steps.
+
+        Args:
+            epoch: Counted from 0 at its stage's beginning.
+            steps: Of the whole epoch.
+        """
+        first = self.step - self.progress.step_in_epoch
+        clock = Clock.at(self.step, epoch, steps, self.progress.stage, first_step=first)
+        self.state = dataclasses.replace(self.state, clock=clock)
 
     def __enter__(self) -> "Position":
         return self
@@ -91,13 +123,16 @@ class Position:
         self.progress = dataclasses.replace(self.progress, metrics_bytes=self.log.length, **changes)
 
     def save(self) -> None:
-        """Starts to write the latest checkpoint.
+        """Starts to write the latest checkpoint; the first one makes the folder this run's.
 
         Raises:
             UserError: Weights are not finite, or the disk is full.
         """
         if bad := numbers.weights_not_finite(self.state):
             self.abandon(self.step, bad[:3])
+        if self._saved is None:
+            config, fingerprint = self.method.config, self._fingerprint
+            processes.on_first(lambda: workdir.claim(self._folder, config, fingerprint))
         self.log.sync()
         self._checkpoints.save(self.step, self.state, self.progress)
         self._saved = self.progress
@@ -145,5 +180,5 @@ class Position:
         raise UserError(
             f"step {step}: {', '.join(names)} not finite; the state after step {self.step} is in "
             f"{folder}; run again with --debug_nans to find the operation, or train anew with a "
-            "lower --config.learning_rate"
+            "lower --config.optimizer.learning_rate"
         )

@@ -7,16 +7,19 @@ import jax
 import jax.numpy as jnp
 
 from sicl_jax import devices
+from sicl_jax.data.dataset import Split
 from sicl_jax.errors import UsageError
-from sicl_jax.methods.base import Method, State
+from sicl_jax.methods.base import Method, TrainState
+from sicl_jax.methods.embedder import columns_of
+from sicl_jax.methods.source import abstract_state
 from sicl_jax.training.feeds import Feed, ResidentFeed
 
 Metrics = dict[str, jax.Array]
 
 
 def compile_train_call(
-    method: Method, state: State, feed: Feed
-) -> Callable[[State, Any, Any, jax.Array], tuple[State, Metrics]]:
+    method: Method, state: TrainState, feed: Feed
+) -> Callable[[TrainState, Any, Any, jax.Array], tuple[TrainState, Metrics]]:
     """The jitted function that takes several optimiser steps.
 
     Args:
@@ -32,9 +35,9 @@ def compile_train_call(
     """
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
 
-    def call(state: State, resident: Any, steps: Any, seed: jax.Array):
+    def call(state: TrainState, resident: Any, steps: Any, seed: jax.Array):
         def step(state, sent):
-            step_key = jax.random.fold_in(jax.random.key(seed), state.step)
+            step_key = jax.random.fold_in(jax.random.key(seed), state.clock.step)
             return method.train_step(state, feed.batch(resident, sent), step_key)
 
         return repeat(step, state, steps)
@@ -42,20 +45,20 @@ def compile_train_call(
     return jax.jit(call, donate_argnums=0, out_shardings=(shardings, devices.replicated()))
 
 
-def lower_train_call(method: Method, config, num_images: int, platform: str):
+def lower_train_call(method: Method, data: Split, platform: str):
     """The training call on described arrays, lowered for a platform that need not be there.
 
     Args:
         method: What is trained.
-        config: The run's config.
-        num_images: Training images, all of them resident.
+        data: The training split, all of it resident; of its columns only shapes are read.
         platform: `'cpu'` or `'cuda'`.
 
     Returns:
         The `jax.stages.Lowered` call of `steps_per_call` steps.
     """
-    state = method.abstract_state(range(num_images))
-    feed = ResidentFeed.abstract(num_images, tuple(config.data.image_size), method.uses_masks)
+    config = method.config
+    state = abstract_state(method, data)
+    feed = ResidentFeed.abstract(columns_of(data, (*method.forms, *method.labels)))
     size = (steps_per_call(config.steps_per_call, feed), config.batch_size)
     batches = jax.ShapeDtypeStruct(size, jnp.int32, sharding=devices.replicated())
     seed = jax.ShapeDtypeStruct((), jnp.uint32, sharding=devices.replicated())

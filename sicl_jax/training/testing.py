@@ -7,7 +7,8 @@ from sicl_jax import evaluation
 from sicl_jax.data.dataset import ReidDataset, Split
 from sicl_jax.errors import UserError
 from sicl_jax.evaluation.progress import MakeBar, silent
-from sicl_jax.methods.embedder import Embedder
+from sicl_jax.methods.base import Weights
+from sicl_jax.methods.embedder import Embedder, columns_of
 
 
 class Tester:
@@ -25,40 +26,51 @@ class Tester:
         self._seed = seed
         self.splits = tuple(evaluation.required_splits(dataset.name, dataset.split_names))
 
-    def features(self, state, progress: MakeBar = silent) -> dict[str, evaluation.FeatureSet]:
+    def features(
+        self, weights: Weights, progress: MakeBar = silent
+    ) -> dict[str, evaluation.FeatureSet]:
         """Features of every test split that the data set has.
 
         Raises:
-            UserError: The features are of masks and a split has none.
+            UserError: The stream reads pictures that images of a split lack.
         """
         return {
-            name: self.feature_set(state, self.dataset.split(name), f"features of {name}", progress)
+            name: self.feature_set(
+                weights, self.dataset.split(name), f"features of {name}", progress
+            )
             for name in self.splits
         }
 
     def feature_set(
-        self, state, split: Split, title: str, progress: MakeBar = silent
+        self, weights: Weights, split: Split, title: str, progress: MakeBar = silent
     ) -> evaluation.FeatureSet:
         """Features of one split with its labels."""
-        if self._embedder.reads_masks and not split.all_have("mask"):
-            raise UserError(
-                f"{self.dataset.directory}: {title} of stream {self._embedder.stream!r} need masks "
-                "and this split has none; prepare it with them, or use the stream 'rgb'"
-            )
+        self._check(split, title)
         with progress(len(split), title) as bar:
-            masks = split.pixels["mask"] if self._embedder.reads_masks else None
-            features = self._embedder(state, split.pixels["image"], masks, on_batch=bar.advance)
+            columns = columns_of(split, self._embedder.reads)
+            features = self._embedder(weights, columns, on_batch=bar.advance)
         return evaluation.FeatureSet(
             features,
             labels=split.labels,
             names=split.names,
+            similarity=self._embedder.similarity,
         )
 
+    def _check(self, split: Split, title: str) -> None:
+        for column in self._embedder.reads:
+            is_optional = f"has_{column}" in self._embedder.reads
+            if column in split.pixels and not is_optional and not split.all_have(column):
+                raise UserError(
+                    f"{self.dataset.directory}: {title} of stream {self._embedder.stream!r} read "
+                    f"the column {column!r}, which images of this split lack; prepare it with "
+                    f"--{column}s, or choose another stream"
+                )
+
     def test(
-        self, state, *, progress: MakeBar = silent, **options: Any
+        self, weights: Weights, *, progress: MakeBar = silent, **options: Any
     ) -> dict[str, evaluation.Result]:
         """Results by protocol; `options` are those of `evaluation.evaluate_dataset`."""
-        return self.results(self.features(state, progress), progress=progress, **options)
+        return self.results(self.features(weights, progress), progress=progress, **options)
 
     def results(
         self,

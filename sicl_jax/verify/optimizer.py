@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-from sicl_jax.configs import base
-from sicl_jax.methods.sicl.method import Sicl, make_optimizer
+from sicl_jax import config as configs
+from sicl_jax import optimizers
+from sicl_jax.methods.base import Clock
 from sicl_jax.verify.checks import Check, Golden
 
 _TOLERANCE = 1e-5
@@ -14,18 +16,18 @@ _TOLERANCE = 1e-5
 
 def check(golden: Golden) -> Iterator[Check]:
     """Recomputes the file; its decay counts steps where training counts epochs."""
-    config = base.get_config()
-    config.model.stage_sizes = (1,)
-    config.learning_rate = float(golden["learning_rate"])
-    config.lr_step, config.lr_gamma = int(golden["step_size"]), float(golden["gamma"])
-    method = Sicl(config)
-    optimizer = make_optimizer(float(golden["weight_decay"]))
+    config = configs.base("sicl")
+    config.optimizer.learning_rate = float(golden["learning_rate"])
+    config.optimizer.weight_decay = float(golden["weight_decay"])
+    config.schedule.every, config.schedule.gamma = int(golden["step_size"]), float(golden["gamma"])
+    optimizer = optimizers.of_config(config)
 
     weights = jnp.asarray(golden["initial"])
     state = optimizer.init(weights)
     trajectory = []
     for step, gradient in enumerate(golden["gradients"]):
-        updates, state = optimizer.update(jnp.asarray(gradient), state, weights)
-        weights = weights - method.learning_rate(step) * updates
+        clock = Clock.at(step, epoch=step)
+        updates, state = optimizer.update(jnp.asarray(gradient), state, weights, clock=clock)
+        weights = optax.apply_updates(weights, updates)
         trajectory.append(weights)
     yield golden.check("trajectory", np.stack(trajectory), _TOLERANCE)

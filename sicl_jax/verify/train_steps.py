@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from sicl_jax import config as configs
 from sicl_jax import memory
-from sicl_jax.configs import base
+from sicl_jax.methods.base import TrainState, Weights
 from sicl_jax.methods.sicl import losses
 from sicl_jax.methods.sicl import weights as released_weights
-from sicl_jax.methods.sicl.method import Sicl, SiclState, Weights, make_optimizer
+from sicl_jax.methods.sicl.method import Sicl, SiclMemory
 from sicl_jax.methods.sicl.model import TwoStreamModel
-from sicl_jax.models.layers import Frozen
 from sicl_jax.models.resnet import ResNetConfig
 from sicl_jax.verify.checks import Check, Golden, group_error, relative_error
 from sicl_jax.weights import torch_names
@@ -71,20 +71,24 @@ def recompute(golden: Golden) -> Recomputed:
     outputs = jax.jit(lambda weights: _outputs(golden, _merge(graph, weights), images))(weights)
 
     first = state = _initial_state(golden, method, weights)
-    step = jax.jit(method.optimizer_step)
+
+    @jax.jit
+    def step(state, *given):
+        return method.step(state, lambda model, memory: method.objective(model, memory, *given))
+
     sums = []
     for number, rows in enumerate(golden["batches"]):
         state, terms = step(state, *_batch(golden, number, rows, images))
         sums.append([sum(float(terms[name]) for name in names) for names in _LOSSES])
         if number == 0:
-            gradients = _first_gradients(first, state, method.config.weight_decay)
+            gradients = _first_gradients(first, state, method.config.optimizer.weight_decay)
     names = _names(_merge(graph, state.weights))
     return Recomputed(
         outputs=jax.tree.map(np.asarray, outputs),
         gradients=_collect_gradients(graph, weights, gradients),
         losses=np.array(sums),
         finals={prefix: torch_names.collect(variables) for prefix, variables in names.items()},
-        banks={name: np.asarray(state.banks[stream].rows) for name, stream in _STREAMS.items()},
+        banks={n: np.asarray(state.memory.banks[stream].rows) for n, stream in _STREAMS.items()},
     )
 
 
@@ -104,7 +108,7 @@ def compare(golden: Golden, ours: Recomputed) -> Iterator[Check]:
 
 
 def _config(golden: Golden):
-    config = base.get_config()
+    config = configs.base("sicl")
     config.compat = "released"
     config.model.dtype = "float32"
     config.model.width = int(golden["width"])
@@ -112,8 +116,8 @@ def _config(golden: Golden):
     config.memory.temperature = float(golden["temperature"])
     config.memory.momentum = float(golden["momentum"])
     config.neighbors.num = int(golden["num_neighbors"])
-    config.learning_rate = float(golden["learning_rate"])
-    config.weight_decay = float(golden["weight_decay"])
+    config.optimizer.learning_rate = float(golden["learning_rate"])
+    config.optimizer.weight_decay = float(golden["weight_decay"])
     return config
 
 
@@ -124,8 +128,7 @@ def _load(golden: Golden, config) -> tuple[nnx.GraphDef, Weights]:
     for prefix, names in _names(model).items():
         others = (f"{prefix}_grad_", f"{prefix}_final_")
         torch_names.assign(names, golden.with_prefix(f"{prefix}_", but_not=others), golden.file)
-    graph, *parts = nnx.split(model, nnx.Param, Frozen, nnx.BatchStat)
-    return graph, Weights(*parts)
+    return nnx.graphdef(model), Weights.of(model)
 
 
 def _names(model: TwoStreamModel) -> dict[str, torch_names.Names]:
@@ -176,7 +179,7 @@ def _flat(arrays: dict[str, np.ndarray]) -> np.ndarray:
     return np.concatenate([array.ravel() for array in arrays.values()])
 
 
-def _initial_state(golden: Golden, method: Sicl, weights: Weights) -> SiclState:
+def _initial_state(golden: Golden, method: Sicl, weights: Weights) -> TrainState:
     labels = golden["labels"]
     table = jnp.zeros((labels.max() + 1, int(golden["num_neighbors"])))
     clusters = memory.Clusters(
@@ -192,13 +195,11 @@ def _initial_state(golden: Golden, method: Sicl, weights: Weights) -> SiclState:
         stream: memory.regroup(jnp.asarray(golden[f"bank_{name}_initial"]), clusters)
         for stream, name in starts.items()
     }
-    optimizer = make_optimizer(method.config.weight_decay).init(weights.params)
-    zero = jnp.zeros((), jnp.int32)
-    return SiclState(weights, optimizer, banks, clusters, epoch=zero, step=zero)
+    return method.start(weights, SiclMemory(banks, clusters))
 
 
 def _batch(golden: Golden, number: int, rows: np.ndarray, images):
-    """What `optimizer_step` takes: indexes, images, neighbours and draws of a batch."""
+    """What `Sicl.objective` takes: indexes, images, neighbours and draws of a batch."""
     columns = slice(1, int(golden["num_neighbors"]) + 1)  # Column 0 is the sample's own cluster.
     neighbors = losses.Neighbors(
         labels=jnp.asarray(golden["neighbor_labels"][rows, columns], jnp.int32),
@@ -214,7 +215,7 @@ def _batch(golden: Golden, number: int, rows: np.ndarray, images):
     )
 
 
-def _first_gradients(before: SiclState, after: SiclState, weight_decay: float):
+def _first_gradients(before: TrainState, after: TrainState, weight_decay: float):
     """The gradients of the first step, from what Adam's mean took up of them and of the decay."""
     mean = after.optimizer[1].mu
     return jax.tree.map(

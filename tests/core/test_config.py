@@ -33,7 +33,8 @@ def test_published_hyper_parameters():
         assert config.data.name == name
         assert config.compat == "released"
         assert (config.clustering.k1, config.clustering.k2, config.clustering.eps) == (30, 6, 0.6)
-        assert (config.learning_rate, config.weight_decay, config.lr_step) == (3.5e-4, 5e-4, 20)
+        assert config.optimizer.to_dict() == {"learning_rate": 3.5e-4, "weight_decay": 5e-4}
+        assert (config.schedule.name, config.schedule.every) == ("step", 20)
 
 
 def test_overrides_take_the_type_of_the_field():
@@ -41,14 +42,16 @@ def test_overrides_take_the_type_of_the_field():
         "sicl_prcc",
         [
             "--config.epochs=3",
-            "--config.learning_rate=1",
+            "--config.optimizer.learning_rate=1",
             "--config.data.image_size=(128, 64)",
             "--config.silhouettes=false",
             "--config.data.dir=/a=b",
         ],
     )
     assert config.epochs == 3
-    assert config.learning_rate == 1.0 and isinstance(config.learning_rate, float)
+    assert config.optimizer.learning_rate == 1.0 and isinstance(
+        config.optimizer.learning_rate, float
+    )
     assert config.data.image_size == (128, 64)
     assert config.silhouettes is False
     assert config.data.dir == "/a=b"
@@ -96,7 +99,7 @@ def test_a_file_that_is_no_config_is_refused_in_one_line(tmp_path, content, mess
     [
         ("batch_size=0", "from 1 to 1e+06"),
         ("epochs=-1", "from 1 to 1e+06"),
-        ("num_instances=0", "from 1"),
+        ("sampler.num_instances=0", "from 1"),
         ("steps_per_epoch=0", "from 1"),
         ("embed_batch_size=0", "from 1"),
         ("seed=-1", "from 0"),
@@ -106,8 +109,8 @@ def test_a_file_that_is_no_config_is_refused_in_one_line(tmp_path, content, mess
         ("augment.erase_area=(1.0,)", "2, above 0, at most 1"),
         ("memory.momentum=2.0", "from 0 to 1"),
         ("memory.temperature=0.0", "above 0"),
-        ("learning_rate=-1.0", "above 0"),
-        ("learning_rate=1e999", "above 0, at most 1e+30"),
+        ("optimizer.learning_rate=-1.0", "above 0"),
+        ("optimizer.learning_rate=1e999", "above 0, at most 1e+30"),
         ("model.block=huge", "one of basic, bottleneck"),
         ("model.dtype=float64", "one of auto, float32, bfloat16"),
         ("model.width=0", "from 1 to 4096"),

@@ -13,7 +13,8 @@ import pytest
 from sicl_jax import cli, methods, processes
 from sicl_jax import config as configs
 from sicl_jax.errors import UsageError
-from sicl_jax.training import loop, saved
+from sicl_jax.runs import saved
+from sicl_jax.training import loop
 
 _SETTINGS = (
     "data.name=synthetic_people/tiny",
@@ -25,7 +26,8 @@ _SETTINGS = (
     "steps_per_epoch=20",
     "batch_size=16",
     "embed_batch_size=32",
-    "learning_rate=3.5e-5",  # At ten times this, rounding grows to 1e-3 within twenty steps.
+    # At ten times this, rounding grows to 1e-3 within twenty steps.
+    "optimizer.learning_rate=3.5e-5",
     "evaluate.before=False",
     "evaluate.every=2",
 )
@@ -82,7 +84,7 @@ def test_losses_of_twenty_steps(one_process, two_processes):
 def test_weights_after_twenty_steps(one_process, two_processes, overrides):
     method = methods.create(configs.load("sicl_demo", overrides))
     one, two = (
-        saved.load_weights(workdir, "20", method.abstract_weights())[0].params
+        saved.load_weights(workdir, "20", lambda _: Weights.of(method.abstract_model()))[0].params
         for workdir in (one_process, two_processes[0])
     )
     starts, one, two = map(_named, (method.initial_weights(0).params, one, two))

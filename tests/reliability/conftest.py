@@ -8,7 +8,9 @@ from trainings import Trainer
 
 from sicl_jax import methods
 from sicl_jax.data.prepare import Request, prepare
-from sicl_jax.training import loop, workdir
+from sicl_jax.methods import source
+from sicl_jax.runs import workdir
+from sicl_jax.training import loop
 
 
 @pytest.fixture(scope="session")
@@ -50,4 +52,5 @@ def method(reference):
 @pytest.fixture(scope="session")
 def abstract_state(reference, method):
     config = workdir.read_config(reference)
-    return method.abstract_state(loop.training_data(loop.open_dataset(config), method))
+    data = loop.open_dataset(config, method).split("train")
+    return lambda progress: source.abstract_state(method, data, progress.stage)

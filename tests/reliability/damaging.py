@@ -3,7 +3,7 @@
 import pathlib
 import shutil
 
-from sicl_jax.training import integrity
+from sicl_jax.runs import integrity
 
 
 def files_of_each_kind(checkpoint: pathlib.Path) -> dict[str, pathlib.Path]:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from sicl_jax import cli
 from sicl_jax.errors import UserError
-from sicl_jax.training import integrity, saved
-from sicl_jax.training.checkpoints import Checkpoints
+from sicl_jax.runs import integrity, saved
+from sicl_jax.runs.checkpoints import Checkpoints
 
 KINDS = (
     "manifest.json",
@@ -63,7 +63,7 @@ def test_any_damage_to_any_file_is_named(reference, restore, method, tmp_path, k
             damaged_file = ".*"  # It is the file of that line which then looks damaged.
 
         with pytest.raises(UserError, match=damaged_file) as caught:
-            saved.load_weights(run, "latest", method.abstract_weights())
+            saved.load_weights(run, "latest", lambda _: Weights.of(method.abstract_model()))
         assert "\n" not in str(caught.value)
 
         said, found = restore(run)

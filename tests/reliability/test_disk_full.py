@@ -12,7 +12,7 @@ from sicl_jax.data.dataset import load_dataset
 from sicl_jax.data.pixels import Form
 from sicl_jax.data.prepare import Request, prepare
 from sicl_jax.errors import UserError
-from sicl_jax.training import integrity
+from sicl_jax.runs import integrity
 
 # Bytes that a file may have: room for what is said on standard error, which is a file too.
 _LIMIT = 600

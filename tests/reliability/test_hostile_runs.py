@@ -14,12 +14,12 @@ from mutations import Call, changed_bytes, changed_json
 
 import sicl_jax
 from sicl_jax.errors import UserError
-from sicl_jax.report import run_report, runlog
+from sicl_jax.report import run_report
 from sicl_jax.report.curves import curves_section
 from sicl_jax.retrieval.folder import View
 from sicl_jax.retrieval.index import Entry, GalleryIndex
-from sicl_jax.training import integrity, provenance, saved
-from sicl_jax.training.checkpoints import Checkpoints
+from sicl_jax.runs import integrity, metrics, provenance, saved
+from sicl_jax.runs.checkpoints import Checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def restore(run: pathlib.Path, abstract_state, method) -> None:
     finally:
         checkpoints.close()
     try:
-        saved.load_weights(run, "latest", method.abstract_weights())
+        saved.load_weights(run, "latest", lambda _: Weights.of(method.abstract_model()))
         saved.load_pseudo_labels(run, "latest", method.pseudo_labels)
     except UserError as error:
         assert str(error).isprintable()
@@ -122,7 +122,7 @@ def test_any_log(stranger, data):
     def read():
         try:
             provenance.changes(stranger, {"jax": "1"})
-            log = runlog.read(stranger)
+            log = metrics.read_log(stranger)
             assert log.epochs_done <= 1e12
             assert curves_section(log)
             assert run_report._summary(log)
@@ -142,7 +142,7 @@ def test_figures_of_a_test_that_are_none(stranger, figures):
 
     def read():
         with pytest.raises(UserError, match=f"metrics.jsonl: line {number} is damaged"):
-            runlog.read(stranger)
+            metrics.read_log(stranger)
 
     changed(file, content, read)
 

@@ -10,13 +10,13 @@ import pytest
 from comparing import assert_same_runs, saved_state, steps
 
 import sicl_jax
-from sicl_jax.training import integrity
+from sicl_jax.runs import integrity
 from sicl_jax.training.numbers import first_not_finite
 
 _FAILED = re.compile(
     r"sicl-jax: error: step (\d+): (.+) not finite; the state after step (\d+) is in (.+); run "
     r"again with --debug_nans to find the operation, or train anew with a lower "
-    r"--config\.learning_rate"
+    r"--config\.optimizer\.learning_rate"
 )
 
 

@@ -13,8 +13,8 @@ import sicl_jax
 from sicl_jax import config as configs
 from sicl_jax.data.dataset import load_dataset
 from sicl_jax.data.prepare import Request, prepare
-from sicl_jax.training import workdir
-from sicl_jax.training.provenance import changes
+from sicl_jax.runs import workdir
+from sicl_jax.runs.provenance import changes
 
 
 def start(run: pathlib.Path) -> dict:

@@ -18,7 +18,8 @@ import tensorflow_datasets  # noqa: F401
 import sicl_jax.methods.sicl.method as sicl
 from sicl_jax import cli
 from sicl_jax.cli import train  # noqa: F401
-from sicl_jax.training import checkpoints, integrity, logging, loop, steps, testing
+from sicl_jax.runs import checkpoints, integrity
+from sicl_jax.training import loop, steps, testing
 
 
 def tell(line: str) -> None:

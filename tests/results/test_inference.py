@@ -24,7 +24,7 @@ def gallery(dataset):
 @pytest.fixture(scope="module")
 def tested(model, dataset):
     """Features as the test of a run makes them."""
-    return testing.Tester(dataset, model.embedder()).features(model.state)["gallery"].features
+    return testing.Tester(dataset, model.embedder()).features(model.weights)["gallery"].features
 
 
 def test_all_kinds_of_images_give_the_features_of_a_test(model, gallery, tested, tmp_path):
@@ -78,7 +78,7 @@ def test_other_streams(model, dataset):
     split = dataset.split("train")
     images = split.pixels["image"][:4]
     masks = np.where(split.pixels["mask"][:4] > 127, np.uint8(255), np.uint8(0))
-    network = model.method.model(model.state.weights)
+    network = model.method.model(model.weights)
     from sicl_jax.data.augment import normalize
 
     rgb = network.rgb.embed(normalize(images))
@@ -147,7 +147,7 @@ def test_models_tell_themselves_apart(run_folder, model):
 
 
 def test_a_file_of_the_authors_checkpoint(model, gallery, tmp_path):
-    network = model.method.model(model.state.weights)
+    network = model.method.model(model.weights)
     arrays = torch_names.collect(released_weights.names(network.rgb), num_batches=0)
     named = {f"module.{name}": np.asarray(array) for name, array in arrays.items()}
     safetensors.numpy.save_file(named, tmp_path / "encoder.safetensors")

@@ -17,7 +17,7 @@ from sicl_jax.evaluation import FeatureSet, evaluate_dataset
 from sicl_jax.evaluation.agreement import agreement
 from sicl_jax.evaluation.galleries import ranked_galleries
 from sicl_jax.evaluation.ranking import Ranking
-from sicl_jax.report import choice, document, runlog
+from sicl_jax.report import choice, document
 from sicl_jax.report.charts import Curve, line_chart
 from sicl_jax.report.clusters import clusters_section
 from sicl_jax.report.feature_map import plane
@@ -25,6 +25,7 @@ from sicl_jax.report.galleries import galleries_section
 from sicl_jax.report.gallery_image import ranked_gallery_picture
 from sicl_jax.report.marks import COLORS, Mark, marks
 from sicl_jax.report.ticks import bounds, ticks
+from sicl_jax.runs import metrics
 
 
 def side(identities, clothes, features=None) -> tuple[Split, FeatureSet]:
@@ -71,19 +72,19 @@ def test_a_chart_puts_points_where_they_belong():
 
 def test_the_log_is_read_while_it_is_written(run_copy):
     file = run_copy / "metrics.jsonl"
-    whole = runlog.read(run_copy)
+    whole = metrics.read_log(run_copy)
     assert whole.is_finished and [epoch for epoch, _ in whole.curve("loss")] == [1, 2]
     assert len(whole.test_curve("cloth_changing/all", "mAP")) == 2
     lines = file.read_bytes().splitlines(keepends=True)
     last = max(n for n, line in enumerate(lines) if json.loads(line)["kind"] == "epoch")
     file.write_bytes(b"".join(lines[:last]) + lines[last][:40])
-    cut = runlog.read(run_copy)
+    cut = metrics.read_log(run_copy)
     assert not cut.is_finished and cut.epochs_done == 1
     file.write_bytes(b"{}\n" + b"".join(lines))
     with pytest.raises(UserError, match="line 1 is damaged"):
-        runlog.read(run_copy)
+        metrics.read_log(run_copy)
     file.unlink()
-    assert runlog.read(run_copy).epochs_done == 0
+    assert metrics.read_log(run_copy).epochs_done == 0
 
 
 def test_queries_are_chosen_from_both_ends_and_many_people():

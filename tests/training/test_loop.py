@@ -8,10 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
+import sicl_jax
+from sicl_jax import config as configs
 from sicl_jax import methods
 from sicl_jax.errors import UserError
-from sicl_jax.methods.sicl.method import Sicl
+from sicl_jax.methods import source
+from sicl_jax.methods.base import Aux, Batch, Method
+from sicl_jax.models.layers import Constant, param
+from sicl_jax.register import METHODS
 from sicl_jax.training import loop
 
 
@@ -31,15 +37,14 @@ def test_a_run_trains_tests_logs_and_keeps_checkpoints(tiny_config, tmp_path):
     assert [line["step"] for line in epochs] == [2, 4]
     terms = {"rgb_prototype", "silhouette_prototype", "fusion_prototype", "cross_prototype"}
     for line in epochs:
-        assert terms <= line.keys()
-        parts = [v for k, v in line.items() if k.endswith(("_prototype", "_neighbor", "_instance"))]
-        assert math.isclose(line["loss"], sum(parts), rel_tol=1e-4)
+        assert terms <= line["terms"].keys()
+        assert math.isclose(line["loss"], sum(line["terms"].values()), rel_tol=1e-4)
         assert 0 <= line["unclustered"] <= 96
     assert [line["epoch"] for line in _lines(tmp_path, "test")] == [0, 2]
     assert len(_lines(tmp_path, "start")[0]["dataset"]) > 8
     assert list((tmp_path / "tensorboard").glob("events*"))
     assert (tmp_path / "checkpoints" / "latest" / "4").is_dir()
-    assert any("unclustered" in line for line in said)
+    assert any("lone images" in line for line in said)
 
 
 def test_a_finished_run_is_not_trained_again(tiny_config, tmp_path):
@@ -63,8 +68,8 @@ def test_each_switch_trains(tiny_config, tmp_path, switch):
     loop.train(config, tmp_path, quiet=True, say=lambda line: None)
     line = _lines(tmp_path, "epoch")[0]
     assert math.isfinite(line["loss"])
-    assert ("silhouette_prototype" in line) == (switch != "silhouettes=False")
-    assert ("rgb_neighbor" in line) == (switch != "neighbors.num=0")
+    assert ("silhouette_prototype" in line["terms"]) == (switch != "silhouettes=False")
+    assert ("rgb_neighbor" in line["terms"]) == (switch != "neighbors.num=0")
 
 
 def test_too_few_images_for_a_batch(tiny_config, tmp_path):
@@ -72,19 +77,16 @@ def test_too_few_images_for_a_batch(tiny_config, tmp_path):
         loop.train(tiny_config("batch_size=128"), tmp_path, quiet=True, say=lambda line: None)
 
 
-def test_empty_masks_are_warned_of(tiny_config, tmp_path, monkeypatch):
-    def without_people(dataset, method):
-        data = real(dataset, method)
-        masks = np.array(data.masks)
-        masks[::10] = 0
-        return dataclasses.replace(data, masks=masks)
-
-    real = loop.training_data
-    monkeypatch.setattr(loop, "training_data", without_people)
-    said = []
-    config = tiny_config("epochs=1", "steps_per_epoch=1", "evaluate.before=False")
-    loop.train(config, tmp_path, quiet=True, say=said.append)
-    assert any(line.startswith("warning: ") and "empty" in line for line in said)
+def test_empty_masks_are_warned_of(tiny_config):
+    config = tiny_config()
+    method = methods.create(config)
+    data = loop.open_dataset(config, method).split("train")
+    masks = np.array(data.pixels["mask"])
+    assert method.check(data) == []
+    masks[::10] = 0
+    data = dataclasses.replace(data, pixels={**data.pixels, "mask": masks})
+    (warning,) = method.check(data)
+    assert "empty" in warning
 
 
 def test_a_workdir_of_another_config_is_refused(tiny_config, tmp_path):
@@ -98,9 +100,9 @@ def test_the_abstract_state_is_the_state(tiny_config):
     """Structure, shapes, types and shardings agree, so that a checkpoint can be restored."""
     config = tiny_config()
     method = methods.create(config)
-    data = loop.training_data(loop.open_dataset(config), method)
-    state = method.init(data, 0)
-    expected = method.abstract_state(data)
+    data = loop.open_dataset(config, method).split("train")
+    state = source.begin(method, data, 0)
+    expected = source.abstract_state(method, data)
     assert jax.tree.structure(state) == jax.tree.structure(expected)
     for got, want in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
         assert (got.shape, got.dtype, got.sharding) == (want.shape, want.dtype, want.sharding)
@@ -109,81 +111,76 @@ def test_the_abstract_state_is_the_state(tiny_config):
 def test_banks_start_from_features_and_fusion_from_rgb(tiny_config):
     config = tiny_config()
     method = methods.create(config)
-    data = loop.training_data(loop.open_dataset(config), method)
-    state = method.init(data, 0)
-    assert set(state.banks) == {"rgb", "silhouette", "fusion"}
-    np.testing.assert_array_equal(state.banks["fusion"].rows, state.banks["rgb"].rows)
-    for bank in state.banks.values():
+    data = loop.open_dataset(config, method).split("train")
+    state = source.begin(method, data, 0)
+    banks = state.memory.banks
+    assert set(banks) == {"rgb", "silhouette", "fusion"}
+    np.testing.assert_array_equal(banks["fusion"].rows, banks["rgb"].rows)
+    for bank in banks.values():
         np.testing.assert_allclose(np.linalg.norm(bank.rows, axis=1), 1, rtol=1e-5)
-    direct = method.embed(state, jnp.asarray(data.images[:5]))
-    np.testing.assert_allclose(state.banks["rgb"].rows[:5], direct, atol=1e-5)
+    batch = Batch(jnp.arange(5), {"image": jnp.asarray(data.pixels["image"][:5])}, {})
+    direct = method.embed(method.model(state.weights), batch, "rgb")
+    np.testing.assert_allclose(banks["rgb"].rows[:5], direct, atol=1e-5)
 
 
-def test_the_curriculum_and_the_learning_rate_follow_the_epoch(tiny_config):
-    method = Sicl(tiny_config("epochs=10", "neighbors.num=5", "lr_step=4", "learning_rate=0.1"))
-    data = loop.training_data(loop.open_dataset(method.config), method)
-    state = method.init(data, 0)
-    for epoch, neighbors, rate in ((0, 0, 0.1), (3, 1, 0.1), (4, 2, 0.01), (9, 4, 0.001)):
-        after, figures = method.begin_epoch(state, data, epoch)
-        assert figures["neighbors"] == int(after.clusters.num_neighbors) == neighbors
-        np.testing.assert_allclose(method.learning_rate(after.epoch), rate, rtol=1e-6)
+def test_the_curriculum_follows_the_epoch(tiny_config):
+    config = tiny_config("epochs=10", "neighbors.num=5")
+    method = methods.create(config)
+    data = loop.open_dataset(config, method).split("train")
+    state = source.begin(method, data, 0)
+    for epoch, neighbors in ((0, 0), (3, 1), (4, 2), (9, 4)):
+        started = method.begin_epoch(state, data, epoch, {})
+        clusters = started.state.memory.clusters
+        assert started.figures["neighbors"] == int(clusters.num_neighbors) == neighbors
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class _Centre:
-    """State of a method that is nothing like SiCL: the mean colour, one array."""
-
-    weights: jax.Array
-    step: jax.Array
+class _Centre(nnx.Module):
+    def __init__(self):
+        self.colour = param((3,), Constant(0.0))
 
 
-class _MeanColour:
-    """No masks, no banks, no pseudo-labels, no optimiser."""
+class _MeanColour(Method):
+    """A method that is nothing like SiCL: one array, no masks, banks, pseudo-labels or network."""
 
-    uses_masks = False
-    streams = ("rgb",)
-    pseudo_labels = ()
-    streams = ("rgb",)
-    pseudo_labels = ()
+    name = "mean_colour"
 
-    def init(self, data, seed):
-        from sicl_jax import devices
+    def build(self):
+        return _Centre()
 
-        del data, seed
-        return devices.put_replicated(_Centre(np.zeros(3, np.float32), np.zeros((), np.int32)))
-
-    def abstract_state(self, data):
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding),
-            self.init(data, 0),
-        )
-
-    def abstract_weights(self):
-        return jax.ShapeDtypeStruct((3,), np.float32)
-
-    def begin_epoch(self, state, data, epoch):
-        del data, epoch
-        return state, {}
+    def loss(self, model, memory, batch, key, clock):
+        del memory, key, clock
+        now = jnp.mean(batch.pixels["image"].astype(jnp.float32), axis=(0, 1, 2))
+        return jnp.mean(jnp.square(now - model.colour[...])), Aux()
 
     def draw_batches(self, state, data, epoch):
+        """Epochs of differing length."""
         del state
-        return np.random.default_rng(epoch).integers(0, len(data), (3, 8)).astype(np.int32)
+        shape = (3 + epoch, self.config.batch_size)
+        return np.random.default_rng(epoch).integers(0, len(data), shape).astype(np.int32)
 
-    def train_step(self, state, batch, key):
-        del key
-        now = jnp.mean(batch.images.astype(jnp.float32), axis=(0, 1, 2))
-        moved = _Centre(0.5 * (state.weights + now), state.step + 1)
-        return moved, {"loss": jnp.mean(jnp.abs(now - state.weights))}
-
-    def embed(self, state, images, masks=None, stream="rgb"):
-        del masks, stream
-        colour = jnp.mean(images.astype(jnp.float32), axis=(1, 2)) - state.weights
-        return colour / jnp.linalg.norm(colour, axis=1, keepdims=True)
+    def embed(self, model, batch, stream):
+        del stream
+        return jnp.mean(batch.pixels["image"].astype(jnp.float32), axis=(1, 2)) - model.colour[...]
 
 
-def test_the_loop_trains_any_method(tiny_config, tmp_path, monkeypatch):
-    monkeypatch.setattr(methods, "create", lambda config: _MeanColour())
-    loop.train(tiny_config(), tmp_path, quiet=True, say=lambda line: None)
-    losses = [line["loss"] for line in _lines(tmp_path, "epoch")]
-    assert len(losses) == 2 and losses[1] < losses[0]
+@pytest.fixture
+def mean_colour():
+    METHODS.register("mean_colour", _MeanColour)
+
+
+@pytest.mark.usefixtures("mean_colour")
+def test_the_loop_trains_any_method(tiny_data, tmp_path):
+    config = configs.base("mean_colour")
+    config.data.name, config.data.dir = "synthetic_people/tiny", str(tiny_data)
+    config.data.image_size = (32, 16)
+    config.epochs, config.batch_size = 4, 8
+    config.optimizer.learning_rate = 10.0
+    config.schedule.update({"name": "multistep", "milestones": (1, 3), "unit": "step"})
+    loop.train(config.lock(), tmp_path, quiet=True, say=lambda line: None)
+    lines = _lines(tmp_path, "epoch")
+    losses = [line["loss"] for line in lines]
+    assert len(losses) == 4 and losses[-1] < losses[0]
+    assert [line["step"] for line in lines] == [3, 7, 12, 18]
+    np.testing.assert_allclose([line["learning_rate"] for line in lines], [10, 1, 1, 0.1])
+    model = sicl_jax.load(tmp_path)
+    assert model.embed(np.zeros((1, 40, 20, 3), np.uint8)).shape == (1, 3)

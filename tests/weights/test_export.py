@@ -139,7 +139,7 @@ def test_a_folder_that_cannot_be_written_to(source, tmp_path):
 
 
 def test_exported_counters_are_the_steps(model):
-    encoder = model.method.model(model.state.weights).rgb
+    encoder = model.method.model(model.weights).rgb
     arrays = torch_names.collect(released_weights.names(encoder), num_batches=7)
     counters = [array for name, array in arrays.items() if name.endswith("num_batches_tracked")]
     assert len(counters) == 11

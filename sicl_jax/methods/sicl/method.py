@@ -6,225 +6,219 @@ the silhouette's knowledge of body shape is carried into the RGB encoder, which 
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
-import optax
-from flax import nnx
+from jax import numpy as jnp
 
-from sicl_jax import clustering, devices, memory, processes
+from sicl_jax import clustering, devices, fields, processes
+from sicl_jax.clustering.oddities import clustering_warnings
 from sicl_jax.data import samplers
 from sicl_jax.data.augment import AugmentConfig, augment, normalize
-from sicl_jax.errors import UsageError
-from sicl_jax.methods.base import Batch, TrainingData, WeightsOnly
-from sicl_jax.methods.embedder import Embedder
+from sicl_jax.data.dataset import Form, Split
+from sicl_jax.errors import UserError
+from sicl_jax.fields import Field
+from sicl_jax.masks.quality import empty_masks_warning
+from sicl_jax.memory import Bank, Clusters, padded_clusters, regroup, update
+from sicl_jax.methods.base import (
+    Aux,
+    Batch,
+    Clock,
+    EpochStart,
+    Method,
+    Source,
+    TrainState,
+    Weights,
+)
 from sicl_jax.methods.sicl import losses
 from sicl_jax.methods.sicl import weights as released
 from sicl_jax.methods.sicl.model import TwoStreamModel
-from sicl_jax.models.layers import Frozen, draw
 from sicl_jax.models.resnet import ResNetConfig
 
-# The padded number of clusters is one of these shares of the number of images, so that a run of
-# any length compiles two training programs at most; rounded up to whole tiles of a GPU's matrix
-# products, which otherwise begin by padding all prototypes.
-_CLUSTER_PADDING = (1 / 2, 1)
-_CLUSTER_TILE = 128
-
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Weights:
-    """The model's arrays: trained, never trained, and running statistics.
+class SiclMemory:
+    """What SiCL remembers.
 
     Attributes:
-        params: Trained weights.
-        frozen: Weights that stay as they are.
-        statistics: Running means and variances.
-    """
-
-    params: nnx.State
-    frozen: nnx.State
-    statistics: nnx.State
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class SiclState:
-    """The whole run, as a pytree.
-
-    Attributes:
-        weights: The model's arrays.
-        optimizer: Adam's moments.
         banks: Memory banks by stream: `rgb`, and `silhouette` and `fusion` where there are masks.
         clusters: This epoch's pseudo-labels.
-        epoch: () int32.
-        step: () int32, optimiser steps done.
     """
 
-    weights: Weights
-    optimizer: optax.OptState
-    banks: dict[str, memory.Bank]
-    clusters: memory.Clusters
-    epoch: jax.Array
-    step: jax.Array
+    banks: dict[str, Bank]
+    clusters: Clusters
 
 
-def create(config: ml_collections.ConfigDict) -> "Sicl":
-    """The method for a config.
+class Sicl(Method):
+    """SiCL behind the loop's interface."""
 
-    Raises:
-        UsageError: `config.compat` is neither `'paper'` nor `'released'`.
-    """
-    if config.compat not in ("paper", "released"):
-        raise UsageError(f"config.compat is {config.compat!r}: choose 'paper' or 'released'")
-    return Sicl(config)
-
-
-def make_optimizer(weight_decay: float) -> optax.GradientTransformation:
-    """Adam with the decay added to the gradient (L2, not decoupled), before the learning rate."""
-    return optax.chain(optax.add_decayed_weights(weight_decay), optax.scale_by_adam())
-
-
-class Sicl:
-    """SiCL behind the loop's interface (`methods.base.Method`)."""
-
+    name = "sicl"
+    fields = {
+        **fields.RESNET,
+        **fields.AUGMENT,
+        **fields.CLUSTERING,
+        "compat": Field(
+            "released",
+            fields.one_of("released", "paper"),
+            "released computes what the published code computes, paper what the formulas say.",
+        ),
+        "silhouettes": Field(True, fields.ANYTHING, "False trains the RGB stream alone."),
+        "data.mask_mode": Field(
+            "silhouette",
+            fields.one_of("silhouette", "parsing"),
+            "silhouette (person or not) or parsing (luminance of the parser's palette).",
+        ),
+        "memory.momentum": Field(0.2, fields.SHARE, "Weight of the old row in an update."),
+        "memory.temperature": Field(0.05, fields.above_zero(1e6), "tau of the similarities."),
+        "neighbors.num": Field(
+            5,
+            fields.within(0, 10_000),
+            "Neighbour clusters at the curriculum's end; 0 switches the neighbour loss off.",
+        ),
+        "clustering.eps_gap": Field(0.02, fields.within(0, 1), "eps of tight clusters is less by."),
+        "clustering.refine": Field(True, fields.ANYTHING, "Whether clusters are refined."),
+        "clustering.ratio": Field(
+            1.0, fields.within(0, 1e6), "Factor of a sample's tight score in the refinement."
+        ),
+        "steps_per_epoch": Field(400, fields.COUNT, "Steps of an epoch."),
+        "sampler.num_instances": Field(
+            4, fields.COUNT, "Images that a pseudo-identity gives to a batch."
+        ),
+        "sampler.cameras": Field(
+            True,
+            fields.ANYTHING,
+            "Whether these come from other cameras where there are some. The released loaders of "
+            "PRCC and Celeb-reID give all images one camera; compat=paper always heeds cameras.",
+        ),
+    }
+    labels = ("camera",)
     pseudo_labels = ("clusters", "labels")
 
-    def __init__(self, config: ml_collections.ConfigDict):
-        self.config = config
-        self.uses_masks = config.silhouettes
-        self.streams = ("rgb", "silhouette", "fusion") if config.silhouettes else ("rgb",)
-        self._optimizer = make_optimizer(config.weight_decay)
+    def __init__(self, config: ml_collections.ConfigDict, sizes: Mapping[str, int] | None = None):
+        super().__init__(config, sizes)
+        self.streams = {"rgb": ("image",)}
+        if config.silhouettes:
+            self.streams |= {"silhouette": ("mask",), "fusion": ("image", "mask")}
         self._augment = AugmentConfig(**config.augment)
         model = config.model
         self._shape = ResNetConfig(
-            model.block, tuple(model.stage_sizes), model.width, model.last_stride
+            model.block,
+            tuple(model.stage_sizes),
+            model.width,
+            model.last_stride,
+            model.batch_norm_parts,
         )
-        self._graph = nnx.graphdef(nnx.eval_shape(self._build))
 
-    def _build(self) -> TwoStreamModel:
+    def build(self) -> TwoStreamModel:
+        """Both encoders and the fusion head, or the RGB encoder alone."""
         return TwoStreamModel(
             self._shape,
             silhouettes=self.config.silhouettes,
             dtype=devices.compute_dtype(self.config.model.dtype),
         )
 
-    def initial_weights(self, seed: int) -> Weights:
-        """Weights drawn anew, on the host; published ones where `config.model.pretrained` says."""
-        model = nnx.eval_shape(self._build)
-        draw(model, seed)
-        if self.config.model.pretrained:
-            released.load_pretrained(model, self.config.model.pretrained, self._shape)
-        return _split(model)
+    @property
+    def _heeds_cameras(self) -> bool:
+        return self.config.sampler.cameras or self.config.compat == "paper"
 
-    def abstract_weights(self) -> Weights:
-        """Shapes of the weights."""
-        return _split(nnx.eval_shape(self._build))
+    @property
+    def forms(self) -> dict[str, Form]:
+        """Images, and masks where silhouettes are used."""
+        size, forms = tuple(self.config.data.image_size), super().forms
+        if self.config.silhouettes:
+            forms["mask"] = Form(size, mode=self.config.data.mask_mode)
+        return forms
 
-    def model(self, weights: Weights) -> TwoStreamModel:
-        """A module with these arrays; what it tracks does not change `weights`."""
-        return nnx.merge(self._graph, weights.params, weights.frozen, weights.statistics, copy=True)
-
-    # ---- before training -------------------------------------------------------------------
-
-    def init(self, data: TrainingData, seed: int) -> SiclState:
-        """Initial weights, and banks of the features that they give (section 3)."""
-        return self.start_from(self.initial_weights(seed), data)
-
-    def start_from(self, weights: Weights, data: TrainingData) -> SiclState:
-        """The state before the first epoch for given weights; banks as in section 3."""
-        weights = devices.put_replicated(weights)
-        rows = {"rgb": self.embed_all(weights, data, stream="rgb")}
-        if self.uses_masks:
-            rows["silhouette"] = self.embed_all(weights, data, stream="silhouette")
-            rows["fusion"] = rows["rgb"]
-        # Before the first clustering every image is a cluster of its own.
-        clusters = devices.put_replicated(self._grouping(np.arange(len(data)), len(data)))
-        banks = {name: devices.put_rows(array) for name, array in rows.items()}
-        return SiclState(
-            weights=weights,
-            optimizer=devices.put_replicated(_zeros(self._optimizer.init, weights.params)),
-            banks={name: _regroup(array, clusters) for name, array in banks.items()},
-            clusters=clusters,
-            epoch=devices.put_replicated(np.zeros((), np.int32)),
-            step=devices.put_replicated(np.zeros((), np.int32)),
-        )
-
-    def embed_all(self, weights: Weights, data: TrainingData, *, stream: str) -> np.ndarray:
-        """(N, D) features of all training images in evaluation mode, one stream."""
-        embedder = Embedder(self, stream=stream, batch_size=self.config.embed_batch_size)
-        return embedder(WeightsOnly(weights), data.images, data.masks)
-
-    def abstract_state(self, data: TrainingData) -> SiclState:
-        """Structure, types and shardings of the state (`methods.base.Method`)."""
-        rows, size = devices.padded_rows(len(data)), self._shape.num_features
-        streams = ("rgb", "silhouette", "fusion") if self.uses_masks else ("rgb",)
-        clusters = self._grouping(np.arange(len(data)), len(data))
-
-        def array(shape, sharding):
-            return jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
-
-        def whole(tree):
-            return jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=devices.replicated()),
-                tree,
+    def check(self, data: Split) -> list[str]:
+        """Refuses silhouettes without masks; warns of masks without a person."""
+        if not self.config.silhouettes:
+            return []
+        if not data.all_have("mask"):
+            missing = int((data.labels["has_mask"] == 0).sum())
+            raise UserError(
+                f"{self.config.data.name}: {missing} of {len(data)} training images have no mask; "
+                "prepare it with --masks, or train with --config.silhouettes=False"
             )
+        warning = empty_masks_warning(data.pixels["mask"])
+        return [warning] if warning else []
 
-        weights = self.abstract_weights()
-        scalar = jax.ShapeDtypeStruct((), jnp.int32)
-        bank = memory.Bank(
-            rows=array((rows, size), devices.by_rows()),
-            prototypes=array((*clusters.counts.shape, size), devices.replicated()),
-        )
-        return SiclState(
-            weights=whole(weights),
-            optimizer=whole(jax.eval_shape(self._optimizer.init, weights.params)),
-            banks=dict.fromkeys(streams, bank),
-            clusters=whole(clusters),
-            epoch=whole(scalar),
-            step=whole(scalar),
-        )
+    # ---- published weights -----------------------------------------------------------------
+
+    def load_pretrained(self, model: TwoStreamModel, source: str) -> None:
+        """ImageNet weights go into both backbones, a checkpoint of the authors into the RGB one."""
+        released.load_pretrained(model, source, self._shape)
+
+    def names(self, model: TwoStreamModel):
+        """The authors' names of the RGB encoder, the one that is tested."""
+        return released.names(model.rgb)
+
+    def checkpoint(self, model: TwoStreamModel, *, epoch: int, steps: int) -> dict[str, Any]:
+        """What the authors' training script would save."""
+        return released.checkpoint(model.rgb, epoch=epoch, steps=steps)
+
+    @classmethod
+    def recognize(cls, arrays: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
+        """A checkpoint of the authors, or a ResNet of torchvision's names: an RGB encoder."""
+        shape = released.shape_of(arrays)
+        return shape and {"silhouettes": False, **shape}
 
     # ---- before an epoch -------------------------------------------------------------------
 
+    def initial_memory(self, weights: Weights, source: Source) -> SiclMemory:
+        """Banks of the features that the initial weights give (section 3)."""
+        rows = {"rgb": source.features(weights, "rgb")}
+        if self.config.silhouettes:
+            rows["silhouette"] = source.features(weights, "silhouette")
+            rows["fusion"] = rows["rgb"]
+        # Before the first clustering every image is a cluster of its own.
+        count = len(source.data)
+        clusters = devices.put_replicated(self._grouping(np.arange(count), count))
+        banks = {name: devices.put_rows(array) for name, array in rows.items()}
+        return SiclMemory(
+            {name: _regroup(array, clusters) for name, array in banks.items()}, clusters
+        )
+
     def begin_epoch(
-        self, state: SiclState, data: TrainingData, epoch: int
-    ) -> tuple[SiclState, dict[str, Any]]:
+        self, state: TrainState, data: Split, epoch: int, before: Mapping[str, Any]
+    ) -> EpochStart:
         """Pseudo-labels from the RGB bank, and the neighbours of each cluster (section 4)."""
-        rows = devices.fetch(state.banks["rgb"].rows)[: len(data)]
+        rows = devices.fetch(state.memory.banks["rgb"].rows)[: len(data)]
         labels, figures = processes.on_first(
             lambda: _cluster(rows, self.config.clustering),
             like=(np.zeros(len(data), np.int32), np.zeros(3, np.int32)),
         )
-        state = self.with_labels(state, labels, epoch)
-        return state, {
-            "clusters": int(figures[0]),
-            "unclustered": int(figures[1]),
-            "largest_cluster": int(figures[2]),
+        clusters, unclustered, largest = map(int, figures)
+        figures = {
+            "clusters": clusters,
+            "unclustered": unclustered,
+            "largest_cluster": largest,
             "pseudo_identities": int(labels.max()) + 1,
             "neighbors": epoch * self.config.neighbors.num // self.config.epochs,
         }
+        return EpochStart(
+            self.with_labels(state, labels, epoch),
+            figures,
+            f"{clusters} clusters, {unclustered} lone images ({unclustered / len(data):.0%})",
+            tuple(clustering_warnings(figures, before, len(data))),
+        )
 
-    def with_labels(self, state: SiclState, labels: np.ndarray, epoch: int) -> SiclState:
+    def with_labels(self, state: TrainState, labels: np.ndarray, epoch: int) -> TrainState:
         """The state with an epoch's pseudo-labels (N,), from 0 without gaps, on the host."""
         num_clusters = int(labels.max()) + 1
         clusters = devices.put_replicated(self._grouping(labels, num_clusters))
-        banks = {name: _regroup(bank.rows, clusters) for name, bank in state.banks.items()}
-        return dataclasses.replace(
-            state,
-            banks=banks,
-            clusters=self._with_neighbors(clusters, banks, num_clusters, epoch),
-            epoch=devices.put_replicated(np.asarray(epoch, np.int32)),
-        )
+        banks = {name: _regroup(bank.rows, clusters) for name, bank in state.memory.banks.items()}
+        clusters = self._with_neighbors(clusters, banks, num_clusters, epoch)
+        return dataclasses.replace(state, memory=SiclMemory(banks, clusters))
 
-    def _grouping(self, labels: np.ndarray, num_clusters: int) -> memory.Clusters:
+    def _grouping(self, labels: np.ndarray, num_clusters: int) -> Clusters:
         """Host arrays of the labels, padded, still without neighbours."""
-        size = _padded_clusters(num_clusters, len(labels))
+        size = padded_clusters(num_clusters, len(labels))
         table = np.zeros((size, max(self.config.neighbors.num, 1)), np.int32)
-        return memory.Clusters(
+        return Clusters(
             labels=_pad_labels(labels, size),
             counts=np.bincount(labels, minlength=size).astype(np.float32),
             neighbor_labels=table,
@@ -234,18 +228,18 @@ class Sicl:
 
     def _with_neighbors(
         self,
-        clusters: memory.Clusters,
-        banks: dict[str, memory.Bank],
+        clusters: Clusters,
+        banks: dict[str, Bank],
         num_clusters: int,
         epoch: int,
-    ) -> memory.Clusters:
+    ) -> Clusters:
         """The clusters with their K_e = floor(e K / E) neighbours in the fusion bank."""
         config = self.config
         num_neighbors = epoch * config.neighbors.num // config.epochs
         if not num_neighbors:
             return clusters
         # Without silhouettes there is no fusion bank and the RGB bank takes its place.
-        bank = banks["fusion"] if self.uses_masks else banks["rgb"]
+        bank = banks["fusion"] if self.config.silhouettes else banks["rgb"]
         prototypes = devices.fetch(bank.prototypes)[:num_clusters]
         table = np.zeros(clusters.neighbor_labels.shape, np.int32)
         similarity = np.zeros(table.shape, np.float32)
@@ -264,151 +258,109 @@ class Sicl:
             num_neighbors=devices.put(np.asarray(num_neighbors, np.int32), devices.replicated()),
         )
 
-    def draw_batches(self, state: SiclState, data: TrainingData, epoch: int) -> np.ndarray:
+    def draw_batches(self, state: TrainState, data: Split, epoch: int) -> np.ndarray:
         """Batches of pseudo-identities, four images each (section 5)."""
         return samplers.draw_pseudo_identities(
-            devices.fetch(state.clusters.labels)[: len(data)],
-            data.cameras,
+            devices.fetch(state.memory.clusters.labels)[: len(data)],
+            data.labels["camera"] if self._heeds_cameras else None,
             steps=self.config.steps_per_epoch,
             batch_size=self.config.batch_size,
-            num_instances=self.config.num_instances,
+            num_instances=self.config.sampler.num_instances,
             rng=np.random.default_rng((self.config.seed, epoch)),
         )
 
     # ---- a step ----------------------------------------------------------------------------
 
-    def train_step(
-        self, state: SiclState, batch: Batch, key: jax.Array
-    ) -> tuple[SiclState, dict[str, jax.Array]]:
-        """Augments, draws the neighbours and takes one optimiser step."""
+    def loss(
+        self, model: TwoStreamModel, memory: SiclMemory, batch: Batch, key: jax.Array, clock: Clock
+    ) -> tuple[jax.Array, Aux]:
+        """Augments, draws the neighbours and computes the loss."""
+        del clock
         rgb_key, silhouette_key, draw_key = jax.random.split(key, 3)
-        images = {"rgb": augment(rgb_key, batch.images, self._augment)}
-        if self.uses_masks:
-            images["silhouette"] = augment(silhouette_key, batch.masks, self._augment)
-        neighbors = _neighbors_of(state.clusters, batch.indexes)
+        images = {"rgb": augment(rgb_key, batch.pixels["image"], self._augment)}
+        if self.config.silhouettes:
+            images["silhouette"] = augment(silhouette_key, batch.pixels["mask"], self._augment)
+        neighbors = _neighbors_of(memory.clusters, batch.indexes)
         draws = {
             name: losses.draw_neighbors(stream_key, neighbors.similarity)
             for name, stream_key in zip(images, jax.random.split(draw_key), strict=False)
         }
-        return self.optimizer_step(state, batch.indexes, images, neighbors, draws)
+        return self.objective(model, memory, batch.indexes, images, neighbors, draws)
 
-    def optimizer_step(
+    def objective(
         self,
-        state: SiclState,
+        model: TwoStreamModel,
+        memory: SiclMemory,
         indexes: jax.Array,
         images: dict[str, jax.Array],
         neighbors: losses.Neighbors,
         draws: dict[str, jax.Array],
-    ) -> tuple[SiclState, dict[str, jax.Array]]:
-        """One step on given, already normalised images.
+    ) -> tuple[jax.Array, Aux]:
+        """The loss (section 6) of given, already normalised images.
 
         Args:
-            state: The run.
+            model: In training mode.
+            memory: Before the step.
             indexes: (B,) int32.
             images: By stream `rgb` (and `silhouette`): (B, H, W, 3) float32.
             neighbors: The neighbour clusters of each sample.
             draws: By stream: (B, K) zeros and ones, the neighbours that take part.
 
         Returns:
-            The state after the step, and the loss with its terms.
+            The loss; beside it the banks after the step and the loss's terms.
         """
-
-        def objective(params):
-            weights = dataclasses.replace(state.weights, params=params)
-            return self._forward(state, weights, indexes, images, neighbors, draws)
-
-        params = state.weights.params
-        (loss, (features, statistics, terms)), gradients = jax.value_and_grad(
-            objective, has_aux=True
-        )(params)
-        # A loss that is not finite leaves the banks as they are, to be looked at.
-        finite = jnp.isfinite(loss)
-        banks = {
-            name: memory.update(
-                bank,
-                state.clusters,
-                indexes,
-                jnp.where(finite, features[name], 0.0),
-                self.config.memory.momentum,
-            )
-            for name, bank in state.banks.items()
-        }
-        updates, optimizer = self._optimizer.update(gradients, state.optimizer, params)
-        rate = self.learning_rate(state.epoch)
-        params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
-        state = SiclState(
-            weights=Weights(params, state.weights.frozen, statistics),
-            optimizer=optimizer,
-            banks=banks,
-            clusters=state.clusters,
-            epoch=state.epoch,
-            step=state.step + 1,
-        )
-        return state, {"loss": loss, **terms, "learning_rate": rate}
-
-    def learning_rate(self, epoch: jax.Array) -> jax.Array:
-        """Base rate times gamma every `config.lr_step` epochs (section 7)."""
         config = self.config
-        return config.learning_rate * config.lr_gamma ** (epoch // config.lr_step)
-
-    def _forward(self, state, weights, indexes, images, neighbors, draws):
-        """The loss (section 6); beside it features by bank, running statistics and loss terms."""
-        model = self.model(weights)
         streams = {"rgb": model.rgb, "silhouette": model.silhouette}
         codes = {name: streams[name](images[name], train=True) for name in images}
         features = {name: code.feature for name, code in codes.items()}
-        if self.uses_masks:
+        if config.silhouettes:
             features["fusion"] = model.fuse(features["rgb"], features["silhouette"], train=True)
 
-        labels = state.clusters.labels[indexes]
+        labels = memory.clusters.labels[indexes]
         terms = {}
         for name, feature in features.items():
             probabilities = losses.cluster_probabilities(
                 feature,
-                state.banks[name].prototypes,
-                state.clusters.counts,
-                self.config.memory.temperature,
+                memory.banks[name].prototypes,
+                memory.clusters.counts,
+                config.memory.temperature,
             )
             terms[f"{name}_prototype"] = losses.prototype_loss(probabilities, labels)
-            if name in draws and self.config.neighbors.num:
+            if name in draws and config.neighbors.num:
                 terms[f"{name}_neighbor"] = losses.neighbor_loss(
-                    probabilities, neighbors, draws[name], compat=self.config.compat
+                    probabilities, neighbors, draws[name], compat=config.compat
                 )
-        if self.uses_masks:
-            prototypes = state.banks["silhouette"].prototypes[labels]
+        if config.silhouettes:
+            prototypes = memory.banks["silhouette"].prototypes[labels]
             projection = codes["rgb"].projection
             terms["cross_prototype"] = losses.negative_cosine(prototypes, projection)
             terms["cross_instance"] = losses.negative_cosine(features["silhouette"], projection)
-        return sum(terms.values()), (features, nnx.state(model, nnx.BatchStat), terms)
+        loss = sum(terms.values())
+        # A loss that is not finite leaves the banks as they are, to be looked at.
+        finite = jnp.isfinite(loss)
+        banks = {
+            name: update(
+                bank,
+                memory.clusters,
+                indexes,
+                jax.lax.stop_gradient(jnp.where(finite, features[name], 0.0)),
+                config.memory.momentum,
+            )
+            for name, bank in memory.banks.items()
+        }
+        return loss, Aux(SiclMemory(banks, memory.clusters), terms)
 
     # ---- features --------------------------------------------------------------------------
 
-    def embed(
-        self,
-        state: SiclState | WeightsOnly,
-        images: jax.Array | None,
-        masks: jax.Array | None = None,
-        stream: str = "rgb",
-    ) -> jax.Array:
-        """Features of one stream in evaluation mode; a test uses `rgb` alone (section 8)."""
-        model = self.model(state.weights)
+    def embed(self, model: TwoStreamModel, batch: Batch, stream: str) -> jax.Array:
+        """Features of one stream; a test uses `rgb` alone (section 8)."""
         if stream == "silhouette":
-            return model.silhouette.embed(normalize(masks))
-        rgb = model.rgb.embed(normalize(images))
+            return model.silhouette.embed(normalize(batch.pixels["mask"]))
+        rgb = model.rgb.embed(normalize(batch.pixels["image"]))
         if stream == "rgb":
             return rgb
-        return model.fuse(rgb, model.silhouette.embed(normalize(masks)), train=False)
-
-
-def _split(model: TwoStreamModel) -> Weights:
-    _, *parts = nnx.split(model, nnx.Param, Frozen, nnx.BatchStat)
-    return Weights(*parts)
-
-
-def _zeros(function, *arguments):
-    """What `function` returns, were it all zeros: nothing to compile, as Adam's first moments."""
-    shapes = jax.eval_shape(function, *arguments)
-    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+        silhouette = model.silhouette.embed(normalize(batch.pixels["mask"]))
+        return model.fuse(rgb, silhouette, train=False)
 
 
 def _cluster(rows: np.ndarray, config) -> tuple[np.ndarray, np.ndarray]:
@@ -418,18 +370,13 @@ def _cluster(rows: np.ndarray, config) -> tuple[np.ndarray, np.ndarray]:
     return found.labels.astype(np.int32), figures
 
 
-def _neighbors_of(clusters: memory.Clusters, indexes: jax.Array) -> losses.Neighbors:
+def _neighbors_of(clusters: Clusters, indexes: jax.Array) -> losses.Neighbors:
     labels = clusters.labels[indexes]
     return losses.Neighbors(
         clusters.neighbor_labels[labels],
         clusters.neighbor_similarity[labels],
         clusters.num_neighbors,
     )
-
-
-def _padded_clusters(num_clusters: int, num_images: int) -> int:
-    tiles = (int(np.ceil(num_images * share / _CLUSTER_TILE)) for share in _CLUSTER_PADDING)
-    return next(n * _CLUSTER_TILE for n in tiles if n * _CLUSTER_TILE >= num_clusters)
 
 
 def _pad_labels(labels: np.ndarray, no_cluster: int) -> np.ndarray:
@@ -439,12 +386,12 @@ def _pad_labels(labels: np.ndarray, no_cluster: int) -> np.ndarray:
     return padded
 
 
-def _regroup(rows: jax.Array, clusters: memory.Clusters) -> memory.Bank:
+def _regroup(rows: jax.Array, clusters: Clusters) -> Bank:
     """The bank of these rows: rows split over the devices, prototypes whole on each."""
     return _compiled_regroup()(rows, clusters)
 
 
 @functools.cache
 def _compiled_regroup():
-    shardings = memory.Bank(devices.by_rows(), devices.replicated())
-    return jax.jit(memory.regroup, out_shardings=shardings)
+    shardings = Bank(devices.by_rows(), devices.replicated())
+    return jax.jit(regroup, out_shardings=shardings)

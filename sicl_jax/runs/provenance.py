@@ -2,7 +2,6 @@
 
 import functools
 import importlib.metadata
-import json
 import pathlib
 import platform
 import subprocess
@@ -14,8 +13,7 @@ import ml_collections
 
 import sicl_jax
 from sicl_jax import config as configs
-from sicl_jax.errors import UserError
-from sicl_jax.training.logging import METRICS_FILE
+from sicl_jax.runs.metrics import read_lines
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "scikit-learn")
 
@@ -64,16 +62,7 @@ def changes(folder: pathlib.Path, facts: Mapping[str, Any]) -> list[str]:
     Raises:
         UserError: `metrics.jsonl` is damaged.
     """
-    before: dict[str, Any] = {}
-    for number, line in enumerate((folder / METRICS_FILE).read_bytes().splitlines(), 1):
-        try:
-            entry = json.loads(line)
-            if entry["kind"] in ("start", "resume"):
-                before = entry
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise UserError(
-                f"{folder / METRICS_FILE}: line {number} is damaged; restore the file, or choose "
-                "another --workdir"
-            ) from error
+    lines = [line for line in read_lines(folder) if line["kind"] in ("start", "resume")]
+    before = lines[-1] if lines else {}
     both = facts.keys() & before.keys()
     return [f"{n}: {before[n]} -> {facts[n]}" for n in facts if n in both and facts[n] != before[n]]

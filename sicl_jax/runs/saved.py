@@ -18,8 +18,9 @@ import orbax.checkpoint as ocp
 
 from sicl_jax import devices
 from sicl_jax.errors import UsageError, UserError, one_line
-from sicl_jax.training import integrity
-from sicl_jax.training.quiet import hush
+from sicl_jax.runs import integrity
+from sicl_jax.runs.checkpoints import Progress
+from sicl_jax.runs.quiet import hush
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,11 +31,13 @@ class Saved:
         folder: Its folder.
         step: Optimiser steps done.
         epoch: Epochs done.
+        sizes: Of the network (`Method.sizes`).
     """
 
     folder: pathlib.Path
     step: int
     epoch: int
+    sizes: dict[str, int]
 
 
 def find(workdir: pathlib.Path, which: str = "best") -> Saved:
@@ -65,21 +68,24 @@ def find(workdir: pathlib.Path, which: str = "best") -> Saved:
     else:
         chosen = folders[which] or folders["latest"] or folders["best"]
         step, folder = max(chosen.items())
-    return Saved(folder, step, _epoch(folder))
+    progress = _progress(folder)
+    return Saved(folder, step, progress.epoch, progress.sizes)
 
 
-def load_weights(workdir: pathlib.Path, which: str, abstract: Any) -> tuple[Any, Saved]:
+def load_weights(
+    workdir: pathlib.Path, which: str, abstract: Callable[[Saved], Any]
+) -> tuple[Any, Saved]:
     """The weights of a checkpoint, whole on every device.
 
     Args:
         workdir: The run's folder.
         which: As for `find`.
-        abstract: Shapes and types of the weights (`Method.abstract_weights`).
+        abstract: Gives shapes and types of a checkpoint's weights.
 
     Raises:
         UserError: There is no such checkpoint, it is damaged, or it is of another model.
     """
-    restored, saved = _load(workdir, which, lambda _: {"weights": abstract})
+    restored, saved = _load(workdir, which, lambda found, _: {"weights": abstract(found)})
     return restored["weights"], saved
 
 
@@ -91,13 +97,14 @@ def load_pseudo_labels(
     Args:
         workdir: The run's folder.
         which: As for `find`.
-        path: Where they are in the state (`Method.pseudo_labels`).
+        path: Where they are in the memory (`Method.pseudo_labels`).
 
     Raises:
         UserError: As for `load_weights`.
     """
+    path = ("memory", *path)
 
-    def target(metadata):
+    def target(_, metadata):
         return functools.reduce(
             lambda inner, name: {name: inner},
             reversed(path),
@@ -108,14 +115,16 @@ def load_pseudo_labels(
     return devices.fetch(functools.reduce(operator.getitem, path, restored)), saved
 
 
-def _load(workdir: pathlib.Path, which: str, choose: Callable[[Any], Any]) -> tuple[Any, Saved]:
-    """A part of a checkpoint: what `choose` makes of the saved tree's shapes and types."""
+def _load(
+    workdir: pathlib.Path, which: str, choose: Callable[[Saved, Any], Any]
+) -> tuple[Any, Saved]:
+    """A part of a checkpoint: what `choose` makes of it and the saved tree's shapes and types."""
     saved = find(workdir, which)
     damage = integrity.find_damage(saved.folder)
     try:
         if damage is not None:
             raise ValueError(damage)
-        return _read(saved.folder / "state", choose), saved
+        return _read(saved.folder / "state", functools.partial(choose, saved)), saved
     except Exception as error:  # Orbax and TensorStore raise many kinds of errors.
         if not saved.folder.exists():  # A run that goes on has replaced it by a newer one.
             return _load(workdir, which, choose)
@@ -149,9 +158,12 @@ def _steps(folder: pathlib.Path) -> dict[int, pathlib.Path]:
     return {int(path.name): path.resolve() for path in folder.iterdir() if path.name.isdecimal()}
 
 
-def _epoch(folder: pathlib.Path) -> int:
+def _progress(folder: pathlib.Path) -> Progress:
     try:
-        return int(json.loads((folder / "run" / "metadata").read_text())["epoch"])
+        record = json.loads((folder / "run" / "metadata").read_text())
+        for name in ("step", "shapes"):
+            del record[name]
+        return Progress.from_json(record)
     except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise UserError(
             f"{folder}: damaged (run/metadata: {one_line(error)}); choose another --checkpoint"

@@ -7,38 +7,35 @@ from typing import Any
 import ml_collections
 
 from sicl_jax import config as configs
-from sicl_jax import ranges
-from sicl_jax.configs import base
+from sicl_jax import fields
 from sicl_jax.data.files import atomic_file
 from sicl_jax.errors import UserError, one_line
 
 CONFIG_FILE = "config.json"
 DATASET_FILE = "dataset.json"
+_OWN_FILES = frozenset(
+    {CONFIG_FILE, DATASET_FILE, "checkpoints", "metrics.jsonl", "tensorboard", ".lock"}
+)
 
 
-def claim(folder: pathlib.Path, config: ml_collections.ConfigDict, fingerprint: str) -> None:
-    """Makes an existing folder this run's, or checks that it is.
+def check(folder: pathlib.Path, config: ml_collections.ConfigDict, fingerprint: str) -> None:
+    """Refuses a folder that belongs to something else: other files, or another run.
+
+    A run owns its folder from its first checkpoint on; what failed before has no claim.
 
     Raises:
         UserError: The folder holds a run of another config, or of data that have changed, or one
-            whose files are damaged; or it cannot be written to.
+            whose files are damaged; or it holds files that are no run's.
     """
-    if (folder / CONFIG_FILE).exists():
-        _check(folder, config, fingerprint)
+    if not any((folder / "checkpoints").glob("*/[0-9]*")):
+        if foreign := sorted(path.name for path in folder.iterdir() if path.name not in _OWN_FILES):
+            raise UserError(
+                f"{folder}: holds {foreign[0]}, which is no file of a run; choose an empty or new "
+                "--workdir"
+            )
         return
-    if (folder / "checkpoints").exists():  # They come after it.
+    if not (folder / CONFIG_FILE).exists():
         raise _damaged(folder / CONFIG_FILE, "it is missing")
-    try:
-        _write(folder / DATASET_FILE, json.dumps({"fingerprint": fingerprint}) + "\n")
-        _write(folder / CONFIG_FILE, configs.to_json(config))
-    except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be written to ({error.strerror or error}); make room there, or "
-            "choose another --workdir"
-        ) from error
-
-
-def _check(folder: pathlib.Path, config: ml_collections.ConfigDict, fingerprint: str) -> None:
     changes = configs.differences(read_config(folder), config)
     if changes:
         raise UserError(
@@ -55,6 +52,22 @@ def _check(folder: pathlib.Path, config: ml_collections.ConfigDict, fingerprint:
         )
 
 
+def claim(folder: pathlib.Path, config: ml_collections.ConfigDict, fingerprint: str) -> None:
+    """Makes an existing folder this run's.
+
+    Raises:
+        UserError: It cannot be written to.
+    """
+    try:
+        _write(folder / DATASET_FILE, json.dumps({"fingerprint": fingerprint}) + "\n")
+        _write(folder / CONFIG_FILE, configs.to_json(config))
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written to ({error.strerror or error}); make room there, or "
+            "choose another --workdir"
+        ) from error
+
+
 def read_config(folder: pathlib.Path) -> ml_collections.ConfigDict:
     """The config of the run in a folder.
 
@@ -64,31 +77,29 @@ def read_config(folder: pathlib.Path) -> ml_collections.ConfigDict:
     file = folder / CONFIG_FILE
     if not file.is_file():
         raise UserError(f"{folder}: no run here ({CONFIG_FILE} is missing); train one first")
-    fields = _read(file)
-    if not isinstance(fields, dict):
+    values = _read(file)
+    if not isinstance(values, dict):
         raise _damaged(file, "it holds no fields")
     try:
-        config = configs.from_json(json.dumps(fields))
+        config = configs.from_json(json.dumps(values))
         found = dict(configs.flatten(config))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _damaged(file, one_line(error)) from error
-    for name, value in configs.flatten(base.get_config()):
+    method = found.get("method")
+    if not isinstance(method, str):
+        raise _damaged(file, "method is missing")
+    schema = configs.schema(method)
+    for name, field in schema.items():
         if name not in found:
-            raise _damaged(file, f"{name} is missing")
-        if not _fits(found[name], value):
+            raise UserError(
+                f"{file}: of another version of sicl_jax (it has no {name}); go on with that "
+                "version, or train anew"
+            )
+        if not fields.has_type(found[name], field.default):
             raise _damaged(file, f"{name} is {str(found[name])[:50]!r}")
-    if misfit := ranges.misfit(found):
+    if misfit := fields.misfit(schema, found):
         raise _damaged(file, f"{misfit[0]} has to be {misfit[1]}")
     return config
-
-
-def _fits(value: Any, like: Any) -> bool:
-    """Whether a config's value may stand where the base config has `like`."""
-    if like is None:
-        return True
-    if isinstance(like, tuple):
-        return isinstance(value, tuple) and all(_fits(item, like[0]) for item in value)
-    return type(value) is type(like) or (isinstance(like, float) and type(value) is int)
 
 
 def _read(file: pathlib.Path) -> Any:

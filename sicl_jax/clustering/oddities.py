@@ -1,4 +1,4 @@
-"""What a run tells a person: a line an epoch, and warnings about its pseudo-labels."""
+"""What is odd about an epoch's pseudo-labels, for people to read."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,19 +8,6 @@ _LARGEST_SHARE = 0.5
 _COLLAPSE = 0.1
 
 
-def epoch_line(line: Mapping[str, Any], epochs: int, num_images: int) -> str:
-    """An epoch's figures for a person."""
-    parts = [f"epoch {line['epoch']}/{epochs}: loss {line['loss']:.3f}"]
-    if {"clusters", "unclustered"} <= line.keys():
-        share = line["unclustered"] / num_images
-        parts.append(
-            f"{line['clusters']} clusters, {line['unclustered']} unclustered ({share:.0%})"
-        )
-        parts.append(f"clustering {line['seconds_clustering']:.1f} s")
-    parts.append(f"{line['images_per_second']:.0f} images/s")
-    return ", ".join(parts)
-
-
 def clustering_warnings(
     figures: Mapping[str, Any], before: Mapping[str, Any], num_images: int
 ) -> list[str]:
@@ -28,12 +15,10 @@ def clustering_warnings(
 
     Args:
         figures: Of this epoch, as `begin_epoch` tells them: `pseudo_identities`, `unclustered`
-            and `largest_cluster`, if the method has pseudo-labels.
+            and `largest_cluster`.
         before: Of the epoch before; empty in the first one.
         num_images: N.
     """
-    if "pseudo_identities" not in figures:
-        return []
     groups = figures["pseudo_identities"] - figures["unclustered"]
     if groups == 0:
         return [
@@ -52,6 +37,7 @@ def clustering_warnings(
     if groups < _COLLAPSE * earlier:
         warnings.append(
             f"clusters fell from {earlier} to {groups} within one epoch: the features may be "
-            "collapsing; if the loss does not recover, lower --config.learning_rate and train anew"
+            "collapsing; if the loss does not recover, lower --config.optimizer.learning_rate and "
+            "train anew"
         )
     return warnings

@@ -18,12 +18,14 @@ from orbax.checkpoint.path import atomicity
 
 from sicl_jax import processes
 from sicl_jax.errors import UserError, one_line
-from sicl_jax.methods.base import State
-from sicl_jax.training import integrity
-from sicl_jax.training.quiet import hush
+from sicl_jax.methods.base import TrainState
+from sicl_jax.runs import integrity
+from sicl_jax.runs.quiet import hush
 
 _LATEST_KEPT = 2
 _MOST_STEPS = 2**31 - 1
+_LARGEST_SIZE = 10**7  # Of a network's parts, so that a stranger's file cannot fill the memory.
+WORDS = frozenset({"warnings", "note"})  # The figures of an epoch that are not numbers.
 _LARGEST = 1e300  # Of numbers that come from a file: sums of them are still finite.
 
 
@@ -38,7 +40,9 @@ class Progress:
         best: The best value of the selection metric so far, or None.
         best_step: The step at which it was reached.
         sums: Sums over the epoch's steps of every logged scalar.
-        figures: What the last `begin_epoch` told: numbers, and a list of `warnings`.
+        figures: What the last `begin_epoch` told: numbers, and words under the names in `WORDS`.
+        stage: Number of the stage that the state belongs to.
+        sizes: Of the network (`Method.sizes`).
     """
 
     epoch: int = 0
@@ -48,6 +52,8 @@ class Progress:
     best_step: int | None = None
     sums: dict[str, float] = dataclasses.field(default_factory=dict)
     figures: dict[str, Any] = dataclasses.field(default_factory=dict)
+    stage: int = 0
+    sizes: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def from_json(cls, record: Any) -> Self:
@@ -60,7 +66,7 @@ class Progress:
             progress = cls(**record)
         except TypeError as error:
             raise ValueError(f"run/metadata: {error}") from error
-        counts = (progress.epoch, progress.step_in_epoch, progress.metrics_bytes)
+        counts = (progress.epoch, progress.step_in_epoch, progress.metrics_bytes, progress.stage)
         best = (progress.best, progress.best_step)
         if not (
             all(type(count) is int and count >= 0 for count in counts)
@@ -68,7 +74,9 @@ class Progress:
             and isinstance(progress.sums, dict)
             and all(map(_is_number, progress.sums.values()))
             and isinstance(progress.figures, dict)
-            and all(_is_number(v) for name, v in progress.figures.items() if name != "warnings")
+            and all(_is_number(v) for n, v in progress.figures.items() if n not in WORDS)
+            and isinstance(progress.sizes, dict)
+            and all(type(s) is int and 0 < s <= _LARGEST_SIZE for s in progress.sizes.values())
         ):
             raise ValueError("run/metadata: no run's progress")
         return progress
@@ -85,7 +93,7 @@ class Restored:
         has_best: Whether the checkpoint that `progress.best` speaks of is there and whole.
     """
 
-    state: State
+    state: TrainState
     progress: Progress
     step: int
     has_best: bool
@@ -107,7 +115,7 @@ class Checkpoints:
 
     # ---- writing ---------------------------------------------------------------------------
 
-    def save(self, step: int, state: State, progress: Progress) -> None:
+    def save(self, step: int, state: TrainState, progress: Progress) -> None:
         """Starts to save the run after `step` optimiser steps; what was started before is whole.
 
         Raises:
@@ -116,7 +124,7 @@ class Checkpoints:
         self.wait()
         self._start(self._latest, step, state, progress)
 
-    def save_best(self, step: int, state: State, progress: Progress) -> None:
+    def save_best(self, step: int, state: TrainState, progress: Progress) -> None:
         """Starts to save the run as the best one so far.
 
         Its latest checkpoint, which says where the best one is, is whole by then; so the best one
@@ -125,7 +133,7 @@ class Checkpoints:
         self.wait()
         self._start(self._best, step, state, progress)
 
-    def _start(self, manager, step: int, state: State, progress: Progress) -> None:
+    def _start(self, manager, step: int, state: TrainState, progress: Progress) -> None:
         record: dict[str, Any] = dataclasses.asdict(progress)
         record["step"] = step
         record["shapes"] = [list(leaf.shape) for leaf in jax.tree.leaves(state)]
@@ -137,7 +145,7 @@ class Checkpoints:
                 manager.delete(step)
             manager.save(step, args=items, force=True)
 
-    def save_failed(self, step: int, state: State, progress: Progress) -> pathlib.Path:
+    def save_failed(self, step: int, state: TrainState, progress: Progress) -> pathlib.Path:
         """Writes a state to be looked at, not to be gone on from; where it is."""
         with self._write_errors():
             failed = _manager(self._folder / "failed", 1)
@@ -176,11 +184,14 @@ class Checkpoints:
 
     # ---- reading ---------------------------------------------------------------------------
 
-    def restore(self, abstract_state: State, say: Callable[[str], None]) -> Restored | None:
+    def restore(
+        self, abstract_state: Callable[[Progress], TrainState], say: Callable[[str], None]
+    ) -> Restored | None:
         """Loads the newest checkpoint that is whole; sets aside damaged ones that are newer.
 
         Args:
-            abstract_state: Structure, types, shardings and largest shapes of the state.
+            abstract_state: Gives the structure, types, shardings and largest shapes of the state
+                at a point of the run.
             say: Told of each damaged checkpoint.
 
         Returns:
@@ -232,14 +243,15 @@ class Checkpoints:
                 aside.parent.mkdir(exist_ok=True)
                 folder.rename(aside)
 
-    def _read(self, manager, step: int, abstract_state: State) -> Restored:
+    def _read(self, manager, step: int, abstract_state) -> Restored:
         folder = pathlib.Path(manager.directory) / str(step)
         try:
             record = json.loads((folder / "run" / "metadata").read_bytes())
             if record.pop("step") != step:
                 raise ValueError("it holds another step than its name says")
-            target = _with_shapes(abstract_state, record.pop("shapes"))
+            shapes = record.pop("shapes")
             progress = Progress.from_json(record)
+            target = _with_shapes(abstract_state(progress), shapes)
             arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target))
             state = manager.restore(step, args=arguments).state
         except Exception as error:  # Orbax and TensorStore raise many kinds of errors.
@@ -287,7 +299,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and abs(value) < _LARGEST
 
 
-def _with_shapes(abstract_state: State, shapes: list[list[int]]) -> State:
+def _with_shapes(abstract_state: TrainState, shapes: list[list[int]]) -> TrainState:
     """The abstract state in a checkpoint's own shapes, which may be smaller but not larger."""
     leaves, structure = jax.tree.flatten(abstract_state)
     own = []
