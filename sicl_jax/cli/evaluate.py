@@ -35,6 +35,7 @@ from sicl_jax.cli import options
     metavar="SAMPLES",
     help="95% confidence intervals from so many resamplings of the queries; 1000 is usual.",
 )
+@click.option("--per_camera", is_flag=True, help="Add figures of each camera's queries alone.")
 @options.batch_size
 @options.as_json
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
@@ -53,16 +54,18 @@ def command(workdir, as_json, as_csv, as_latex, **choices):
     from sicl_jax.evaluation import tables
 
     about, results = _evaluate(workdir, **choices)
+    columns = ("dataset", "epoch", "stream", "flip", "reranked")
+    conditions = {name: about[name] for name in columns}
+    title = tables.describe(**conditions, draws=choices["draws"])
     if as_json:
         click.echo(tables.json_text(results, **about))
     elif as_csv:
-        click.echo(tables.csv_text(results), nl=False)
+        click.echo(tables.csv_text(results, **conditions), nl=False)
     elif as_latex:
-        click.echo(tables.latex_text(results), nl=False)
+        click.echo(tables.latex_text(results, title), nl=False)
     else:
         from rich.console import Console
 
-        title = "{dataset}, epoch {epoch}, {stream} features".format(**about)
         Console().print(tables.text_table(results, title))
 
 
@@ -79,6 +82,7 @@ def _evaluate(
     draws,
     seed,
     bootstrap,
+    per_camera,
     batch_size,
     quiet,
 ):
@@ -86,7 +90,7 @@ def _evaluate(
     import functools
 
     from sicl_jax import console, inference
-    from sicl_jax.evaluation import Reranking
+    from sicl_jax.evaluation import Reranking, by_camera
     from sicl_jax.training.loop import open_dataset
     from sicl_jax.training.testing import Tester
 
@@ -114,4 +118,4 @@ def _evaluate(
         "reranked": rerank,
         "seed": seed,
     }
-    return about, results
+    return about, by_camera(results) if per_camera else results

@@ -12,6 +12,7 @@ import rich.console
 from sicl_jax.evaluation import (
     METRICS,
     FeatureSet,
+    by_camera,
     evaluate_dataset,
     protocols,
     rules,
@@ -21,7 +22,7 @@ from sicl_jax.evaluation.distances import distance_rows
 from sicl_jax.evaluation.galleries import ranked_galleries
 from sicl_jax.evaluation.metrics import average, summarize
 from sicl_jax.evaluation.ranking import Ranking
-from sicl_jax.evaluation.tables import csv_text, json_text, latex_text, text_table
+from sicl_jax.evaluation.tables import csv_text, describe, json_text, latex_text, text_table
 
 
 def found_at(ranks):
@@ -129,7 +130,35 @@ def test_deviations_and_intervals_are_shown():
     assert r"25.0\,$\pm$\,25.0 {\scriptsize[0.0, 50.0]}" in latex_text({"drawn": drawn})
 
 
-@pytest.mark.parametrize("dataset", ["prcc", "ltcc", "vc_clothes", "deepchange"])
+def test_every_table_says_what_was_not_the_plain_test():
+    plain = describe("prcc", 3, "rgb", flip=False, reranked=False)
+    assert plain == "prcc, epoch 3, rgb features"
+    title = describe("my_data", None, "fusion", flip=True, reranked=True, draws=20)
+    assert title == (
+        "my_data, fusion features, averaged with the mirror image's, re-ranked, 20 draws"
+    )
+    results = {"standard": found_at([1])}
+    assert r"\multicolumn{7}{l}{my\_data, fusion features" in latex_text(results, title)
+    lines = csv_text(results, flip=True, reranked=False).splitlines()
+    assert lines[0].endswith("draws,flip,reranked") and lines[1].endswith("1,True,False")
+
+
+def test_cameras_stand_below_their_protocol():
+    cameras = np.array([3, 3, 7, -1, 8])
+    drawn = {"same_clothes/all": summarize(found_at([1, 2, 4, 1, 0]).rankings[0], cameras)}
+    results = by_camera(drawn | {"standard": drawn["same_clothes/all"]})
+    assert list(results)[:3] == [f"same_clothes/all{c}" for c in ("", "/camera_3", "/camera_7")]
+    lines = printed(results)
+    at = lines.index("same_clothes")
+    assert lines[at + 1].startswith("all 50.0 100.0")
+    assert lines[at + 2] == "camera 3 50.0 100.0 100.0 100.0 75.0 75.0 2 0"
+    assert lines[at + 3].startswith("camera 7 0.0 100.0")
+    assert lines[at + 4].startswith("standard 50.0")
+    assert lines[at + 5].startswith("camera 3 50.0")
+    assert r"same\_clothes/all/camera\_7" in latex_text(results)
+
+
+@pytest.mark.parametrize("dataset", ["prcc", "ltcc", "vc_clothes", "deepchange", "sysu_mm01"])
 def test_no_name_or_number_is_cut_in_80_columns(dataset):
     many = dataclasses.replace(found_at([1] * 20), queries=123456, skipped=12345)
     many = with_intervals(average([many] * 10), 5)

@@ -40,10 +40,12 @@ def test_evaluate_tables(sicl, run_folder):
     base = ("evaluate", "--workdir", run_folder, "--quiet", "--protocol", "cloth_changing/all")
     code, out, _ = sicl(*base, "--bootstrap", 20)
     assert code == 0 and "cloth_changing" in out and "bootstrap, low" in out and "mINP" in out
-    code, out, _ = sicl(*base, "--csv")
+    code, out, _ = sicl(*base, "--rerank", "--csv")
     assert code == 0 and out.splitlines()[1].startswith("cloth_changing/all,0.")
-    code, out, _ = sicl(*base, "--latex")
-    assert code == 0 and out.startswith(r"\begin{tabular}")
+    assert out.splitlines()[1].endswith("rgb,False,True")
+    code, out, _ = sicl(*base, "--flip", "--latex", "--per_camera")
+    assert code == 0 and out.startswith(r"\begin{tabular}") and "mirror image" in out
+    assert r"cloth\_changing/all/camera\_2 &" in out
     failed(sicl(*base, "--csv", "--json"), "choose one", code=2)
 
 
