@@ -183,7 +183,6 @@ def test_galleries_of_a_protocol_with_some_cameras_alone():
         people, cameras = np.repeat([0, 1, 2], 4), np.tile([1, 2, 3, 4], 3)
         split, features = side(people, np.arange(12))
         rows = np.eye(3, dtype=np.float32)[people]
-        split = dataclasses.replace(split, cameras=cameras)
         labels = {**features.labels, "camera": cameras}
         names = tuple(f"{name}_camera{camera}_{row}.jpg" for row, camera in enumerate(cameras))
         split = dataclasses.replace(split, names=names)
