@@ -21,7 +21,9 @@ import optax
 from flax import nnx
 
 from sicl_jax import devices, optimizers
+from sicl_jax.clustering.dbscan import give_own_clusters
 from sicl_jax.data.dataset import Form, Split
+from sicl_jax.evaluation.agreement import agreement
 from sicl_jax.fields import Field
 from sicl_jax.models.layers import Frozen, draw, l2_normalize
 from sicl_jax.weights import torch_names
@@ -192,8 +194,8 @@ class Method(abc.ABC):
         labels: Label columns that training reads. What is not named here cannot be used.
         streams: What features can be made of, and the columns that each reads; the first is tested.
         similarity: How features are compared: `'euclidean'` or `'dot'`.
-        pseudo_labels: Where in the memory the pseudo-labels are, (N or more,) int32, as names of
-            nested fields; empty for a method that has none.
+        pseudo_labels: Where in the memory the pseudo-labels are, (N or more,) int32, -1 for images
+            in no cluster, as names of nested fields; empty for a method that has none.
     """
 
     name: ClassVar[str]
@@ -270,8 +272,8 @@ class Method(abc.ABC):
         """The parts of a run, in order: one, with the config's optimiser."""
         return (Stage("train", self.config.epochs, optimizers.of_config(self.config)),)
 
-    def normalize(self, features: jax.Array) -> jax.Array:
-        """Features (B, D) as they are compared: unit rows."""
+    def normalize(self, features: jax.Array, stream: str) -> jax.Array:  # noqa: ARG002
+        """Features (B, D) of a stream as they are compared: unit rows."""
         return l2_normalize(features)
 
     def measure(self, data: Split, state: TrainState | None) -> dict[str, int]:  # noqa: ARG002
@@ -334,6 +336,20 @@ class Method(abc.ABC):
             before: Figures of the epoch before; empty in the run's first.
         """
         return EpochStart(state)
+
+    def diagnose(self, memory: Any, data: Split) -> dict[str, float]:
+        """What identities tell of an epoch's beginning: for people to see, never trained on.
+
+        By default how the pseudo-labels agree with them (`evaluation.agreement`).
+
+        Args:
+            memory: As `begin_epoch` left it.
+            data: The training split.
+        """
+        if not self.pseudo_labels:
+            return {}
+        labels = devices.fetch(functools.reduce(getattr, self.pseudo_labels, memory))
+        return agreement(give_own_clusters(labels[: len(data)]), data.labels["identity"])
 
     def names(self, model: nnx.Module) -> torch_names.Names:
         """Names of the model's arrays in the published checkpoints; our own where there are none.

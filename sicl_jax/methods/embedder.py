@@ -92,7 +92,7 @@ def features_of(method: Method, stream: str, flip: bool) -> Callable[..., jax.Ar
         if flip:
             mirrored = {n: c[:, :, ::-1] if c.ndim > 1 else c for n, c in columns.items()}
             features = features + method.embed(model, batch_of(mirrored), stream)
-        return method.normalize(features)
+        return method.normalize(features, stream)
 
     return embed
 

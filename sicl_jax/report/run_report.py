@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from sicl_jax import config as configs
 from sicl_jax import inference
+from sicl_jax.clustering.dbscan import give_own_clusters
 from sicl_jax.data.dataset import ReidDataset
 from sicl_jax.errors import UsageError, UserError
 from sicl_jax.evaluation import METRICS, Result, primary_protocol
@@ -93,7 +94,8 @@ def _pictures(
     train = dataset.split("train")
     if model.method.pseudo_labels:
         labels, of = saved.load_pseudo_labels(model.source, "latest", model.method.pseudo_labels)
-        clusters = clusters_section(train, labels[: len(train)], of.epoch) if of.epoch else ""
+        labels = give_own_clusters(labels[: len(train)])
+        clusters = clusters_section(train, labels, of.epoch) if of.epoch else ""
         parts += _named("clusters", "Clusters", clusters)
     if tester.splits:
         sides = [(dataset.split(name), found) for name, found in features.items()]

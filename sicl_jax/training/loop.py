@@ -1,7 +1,6 @@
 """The training loop, read from top to bottom; it knows methods by their interface alone."""
 
 import contextlib
-import functools
 import math
 import pathlib
 import time
@@ -17,7 +16,6 @@ from sicl_jax import devices, evaluation, methods, processes
 from sicl_jax.console import progress as show_progress
 from sicl_jax.data.dataset import ReidDataset, load_dataset
 from sicl_jax.errors import UserError
-from sicl_jax.evaluation.agreement import agreement
 from sicl_jax.methods.base import Method
 from sicl_jax.methods.embedder import Embedder, columns_of
 from sicl_jax.runs import lock, workdir
@@ -205,18 +203,10 @@ class _Run:
             self.say(f"warning: epoch {self.position.progress.epoch + 1}: {warning}")
         self.position.state = started.state
         words = {"note": started.note, "warnings": list(started.warnings)}
-        figures = started.figures | self._agreement() | {n: w for n, w in words.items() if w}
+        figures = started.figures | method.diagnose(started.state.memory, self.data)
+        figures |= {n: w for n, w in words.items() if w}
         self.position.advance(figures=figures)
         return time.monotonic() - begin
-
-    def _agreement(self) -> dict[str, float]:
-        """How the pseudo-labels agree with the identities: for people to see, never trained on."""
-        path = self.position.method.pseudo_labels
-        if not path:
-            return {}
-        labels = functools.reduce(getattr, path, self.position.state.memory)
-        identities = self.dataset.split("train").labels["identity"]
-        return agreement(devices.fetch(labels)[: len(identities)], identities)
 
     def _steps(self, epoch: int, batches: np.ndarray) -> None:
         """All steps of an epoch, or those that are left."""
