@@ -9,12 +9,13 @@ import click
 
 from sicl_jax.cli import options
 from sicl_jax.errors import UsageError
+from sicl_jax.register import DATASETS
 
 _AUTO = pathlib.Path("auto")
 _SHOWN_OF_A_KIND = 5
 
 
-@click.command()
+@click.command(epilog=f"Data sets: {', '.join(DATASETS.names())}.")
 @click.argument("dataset")
 @click.option("--raw", type=options.FOLDER, help="Folder of the raw data.")
 @click.option(
@@ -39,8 +40,8 @@ _SHOWN_OF_A_KIND = 5
 def command(dataset, raw, masks, mask_weights, data_dir, config, skip_bad, overwrite, quiet):
     """Prepares DATASET: checks every file, then writes ArrayRecord files into DATA_DIR.
 
-    DATASET is prcc, ltcc, vc_clothes, celeb_reid, celeb_reid_light, deepchange, person_folder
-    (your own crops) or synthetic_people/demo (generated; takes no --raw).
+    DATASET is one of those below, such as person_folder (your own crops) or
+    synthetic_people/demo (drawn; takes no --raw), or another that an installed package declares.
 
     All problems of the raw data are reported at once. Run again after an interruption; a data
     set that is prepared is left alone.

@@ -9,10 +9,11 @@ import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 
-from sicl_jax.data import builders, card, contact_sheet
+from sicl_jax.data import card, contact_sheet
 from sicl_jax.data.files import atomic_file
 from sicl_jax.data.store import METADATA, Store
 from sicl_jax.errors import UsageError, UserError, one_line
+from sicl_jax.register import DATASETS
 from tfds_builders.reid import listing, plan, problems
 
 PROBLEMS = "problems.csv"
@@ -114,7 +115,7 @@ def good_images(request: Request, progress: Progress = no_progress) -> list[str]
         ProblemsError, UserError, UsageError: as `prepare`.
     """
     _check_name(request.name)
-    source = getattr(builders.builder_class(request.name.partition("/")[0]), "source", None)
+    source = getattr(builder_class(request.name.partition("/")[0]), "source", None)
     if source is None or request.raw is None:
         raise UsageError(f"{request.name}: only images of a --raw folder need masks")
     with _translated_errors(request):
@@ -216,9 +217,35 @@ def _found(store: Store, warnings: Sequence[str] = ()) -> Prepared:
     return Prepared(store, [], list(warnings), was_there=True)
 
 
+def builder_class(name: str) -> type:
+    """Returns the TFDS builder of a data set, ours or an installed package's.
+
+    Raises:
+        UsageError: There is none of that name.
+        UserError: What is registered by that name is no builder, or one of another name.
+    """
+    import tensorflow_datasets as tfds
+
+    if name not in DATASETS and "duke" in name.lower():
+        raise UsageError(
+            "DukeMTMC was withdrawn by its authors and is not supported; use another data set"
+        )
+    builder = DATASETS.get(name, "DATASET")
+    if not (isinstance(builder, type) and issubclass(builder, tfds.core.DatasetBuilder)):
+        raise UserError(
+            f"data set {name!r}: {builder!r} is no TFDS builder; register a class of `ReidBuilder`"
+        )
+    if builder.name != name:
+        raise UserError(
+            f"data set {name!r}: its builder's name is {builder.name!r}; call the class `Builder` "
+            f"and its file {name}_dataset_builder.py, from which TFDS takes the name"
+        )
+    return builder
+
+
 def _check_name(name: str) -> None:
     builder_name, _, config = name.partition("/")
-    configs = builders.builder_configs(builder_name)
+    configs = [config.name for config in builder_class(builder_name).BUILDER_CONFIGS]
     if config in configs or (not config and not configs):
         return
     if not configs:
@@ -229,7 +256,7 @@ def _check_name(name: str) -> None:
 
 def _builder(name: str, staging: pathlib.Path):
     builder_name, _, config = name.partition("/")
-    return builders.builder_class(builder_name)(
+    return builder_class(builder_name)(
         data_dir=staging, config=config or None, file_format="array_record"
     )
 

@@ -96,7 +96,7 @@ def _draw(identity: int, camera: int, number: int) -> Drawn:
     return Drawn(identity, camera, number, image.convert("RGB"), mask.convert("L"))
 
 
-class _Writer:
+class Writer:
     """Puts pictures into a tree, some of them in an odd way."""
 
     def __init__(self, folder: pathlib.Path, *, mask_kind: str, extension: str = ".jpg"):
@@ -191,7 +191,7 @@ def part_labels(person: np.ndarray) -> np.ndarray:
 
 def write_prcc(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
     """As PRCC: `rgb/train`, `rgb/val` of the same people, `rgb/test/A`, `B`, `C`."""
-    writer = _Writer(folder, mask_kind="binary")
+    writer = Writer(folder, mask_kind="binary")
     more = [_draw(cast.train[0], camera, PER_CAMERA) for camera in range(len(CAMERAS))]
     placed = [("train", p) for p in people(cast.train)] + [("val", p) for p in more]
     for split, p in placed:
@@ -205,8 +205,8 @@ def write_prcc(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
     return writer.finish()
 
 
-def _in_three_folders(
-    writer: _Writer, cast: Cast, folders: tuple[str, str, str], name, labels
+def in_three_folders(
+    writer: Writer, cast: Cast, folders: tuple[str, str, str], name, labels
 ) -> None:
     """Training people to the first folder; each camera's first picture of a test person is a
     query."""
@@ -218,8 +218,8 @@ def _in_three_folders(
 
 def write_ltcc(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
     """As LTCC: PNG images and lists of who changes clothes."""
-    writer = _Writer(folder, mask_kind="palette", extension=".png")
-    _in_three_folders(
+    writer = Writer(folder, mask_kind="palette", extension=".png")
+    in_three_folders(
         writer,
         cast,
         ("train", "query", "test"),
@@ -235,8 +235,8 @@ def write_ltcc(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
 
 def write_vc_clothes(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
     """As VC-Clothes: names with dashes; cameras 2, 3 and 4, so that all protocols have images."""
-    writer = _Writer(folder, mask_kind="grey")
-    _in_three_folders(
+    writer = Writer(folder, mask_kind="grey")
+    in_three_folders(
         writer,
         cast,
         ("train", "query", "gallery"),
@@ -248,9 +248,9 @@ def write_vc_clothes(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
 
 def write_celeb(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
     """As Celeb-reID and its light version: neither cameras nor outfits in the names."""
-    writer = _Writer(folder, mask_kind="grey")
+    writer = Writer(folder, mask_kind="grey")
     numbers = itertools.count()
-    _in_three_folders(
+    in_three_folders(
         writer,
         cast,
         ("train", "query", "gallery"),
@@ -262,7 +262,7 @@ def write_celeb(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
 
 def write_deepchange(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
     """As DeepChange: lists with tracklets, and an image that no list names."""
-    writer = _Writer(folder, mask_kind="palette")
+    writer = Writer(folder, mask_kind="palette")
     lists: dict[str, list[str]] = {}
     places = {
         "train": "train-set",
@@ -290,8 +290,8 @@ def write_deepchange(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
 
 def write_person_folder(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
     """A user's own crops: folders of people, cameras and outfits from a table."""
-    writer = _Writer(folder, mask_kind="grey")
-    _in_three_folders(
+    writer = Writer(folder, mask_kind="grey")
+    in_three_folders(
         writer,
         cast,
         ("train", "query", "gallery"),

@@ -8,13 +8,13 @@ import pytest
 import raw_trees
 from tensorflow_datasets.core import dataset_metadata
 
-from sicl_jax.data.builders import builder_class, builder_names
-from sicl_jax.data.prepare import Request, prepare
+from sicl_jax.data.prepare import Request, builder_class, prepare
+from sicl_jax.register import DATASETS
 
 _BUILDERS = pathlib.Path(__file__).parents[2] / "tfds_builders"
 
 
-@pytest.mark.parametrize("name", builder_names())
+@pytest.mark.parametrize("name", DATASETS.names())
 def test_metadata_files(name):
     folder = _BUILDERS / name
     metadata = dataset_metadata.load(folder)

@@ -18,9 +18,7 @@ _ALLOWED = {
     ("sicl_jax/config.py", "exec"),  # A config is a Python program of the user's own.
     ("sicl_jax/config.py", "compile"),
     ("sicl_jax/cli/__init__.py", "import_module"),  # A command of this package.
-    ("sicl_jax/methods/__init__.py", "import_module"),  # Out of a table.
-    ("sicl_jax/data/builders.py", "import_module"),  # A builder package of ours.
-    ("sicl_jax/export/__init__.py", "import_module"),  # A format of this package.
+    ("sicl_jax/register.py", "import_module"),  # Out of a table of ours.
     ("sicl_jax/verify/folder.py", "import_module"),  # A check of this package.
 }
 _CALLS = {"eval", "exec", "compile", "__import__", "import_module"}
