@@ -274,14 +274,16 @@ def _protocols(dataset_name: str) -> Protocols:
     return PROTOCOLS.get(name) if name in PROTOCOLS else _DEFAULT
 
 
-def protocols(dataset_name: str) -> tuple[Protocol, ...]:
+def protocols(dataset_name: str, splits: Collection[str] | None = None) -> tuple[Protocol, ...]:
     """The protocols of a data set, the primary one first.
 
     Args:
         dataset_name: As in `prcc` or, with its builder's config, `synthetic_people/demo`. A data
             set that none are registered for has those of an own folder.
+        splits: Names of the splits that are there; protocols that lack one are left out.
     """
-    return _protocols(dataset_name).table
+    table = _protocols(dataset_name).table
+    return tuple(each for each in table if splits is None or set(each.splits) <= set(splits))
 
 
 def primary_protocol(dataset_name: str, among: Collection[str] | None = None) -> str:
@@ -322,7 +324,7 @@ def selection_protocol(
     if asked is not None:
         if asked not in names:
             raise UsageError(
-                f"select_by: {dataset_name} has no protocol {asked!r} here; "
+                f"config.evaluate.select_by: {dataset_name} has no protocol {asked!r} here; "
                 f"choose from {', '.join(names)}"
             )
         return asked
@@ -334,17 +336,7 @@ def selects_on_test(dataset_name: str, protocol: str) -> bool:
     return not any(each.validation for each in protocols(dataset_name) if each.name == protocol)
 
 
-def required_splits(dataset_name: str, there: Collection[str] | None = None) -> tuple[str, ...]:
-    """Names of the splits that the data set's protocols read, each once.
-
-    Args:
-        dataset_name: As for `protocols`.
-        there: The splits that it has; protocols that lack one are left out. Without any left
-            there is nothing to test.
-    """
-    found = [
-        protocol
-        for protocol in protocols(dataset_name)
-        if there is None or set(protocol.splits) <= set(there)
-    ]
+def required_splits(dataset_name: str, splits: Collection[str] | None = None) -> tuple[str, ...]:
+    """Names of the splits that `protocols` of the same arguments reads, each once."""
+    found = protocols(dataset_name, splits)
     return tuple(dict.fromkeys(name for protocol in found for name in protocol.splits))

@@ -127,6 +127,11 @@ class _Run:
         if not tester.splits:
             self.say(f"{self.dataset.name} has no test splits: training without tests")
             return None
+        # A slip in the config is told now, not after the first epochs.
+        table = evaluation.protocols(self.dataset.name, self.dataset.split_names)
+        names = [protocol.name for protocol in table]
+        asked = self.config.evaluate.select_by or None
+        evaluation.selection_protocol(self.dataset.name, names, asked)
         return tester
 
     def train(self, folder: pathlib.Path) -> Results:

@@ -287,7 +287,7 @@ def test_progress_counts_the_queries():
 def test_an_unknown_data_set_has_the_protocols_of_a_folder():
     assert protocols("my_data/config") == protocols("person_folder")
     assert required_splits("my_data") == ("query", "gallery")
-    assert required_splits("my_data", ["train", "gallery"]) == ()
+    assert required_splits("my_data", ["train", "gallery"]) == protocols("my_data", ["query"]) == ()
     assert list(evaluate_dataset("my_data", splits("my_data"))) == [
         "cloth_changing",
         "same_clothes",
@@ -326,7 +326,9 @@ def test_own_protocols():
 
 def test_a_config_may_ask_for_another_selection():
     assert selection_protocol("prcc", asked="same_clothes/all") == "same_clothes/all"
-    with pytest.raises(UsageError, match="select_by: ltcc has no protocol 'night' here; choose"):
+    with pytest.raises(
+        UsageError, match="evaluate.select_by: ltcc has no protocol 'night' here; choose"
+    ):
         selection_protocol("ltcc", ["standard"], asked="night")
     for table in ([], [Protocol("a"), Protocol("a")]):
         with pytest.raises(UsageError, match="each with a name of its own"):

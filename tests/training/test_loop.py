@@ -13,7 +13,7 @@ from flax import nnx
 import sicl_jax
 from sicl_jax import config as configs
 from sicl_jax import methods
-from sicl_jax.errors import UserError
+from sicl_jax.errors import UsageError, UserError
 from sicl_jax.methods import source
 from sicl_jax.methods.base import Aux, Batch, Method
 from sicl_jax.models.layers import Constant, param
@@ -75,6 +75,12 @@ def test_each_switch_trains(tiny_config, tmp_path, switch):
 def test_too_few_images_for_a_batch(tiny_config, tmp_path):
     with pytest.raises(UserError, match="96 training images are fewer than one batch of 128"):
         loop.train(tiny_config("batch_size=128"), tmp_path, quiet=True, say=lambda line: None)
+
+
+def test_a_protocol_that_is_not_there_is_refused_before_the_first_step(tiny_config, tmp_path):
+    config = tiny_config("evaluate.select_by=standard")
+    with pytest.raises(UsageError, match="select_by: synthetic_people has no protocol 'standard'"):
+        loop.train(config, tmp_path, quiet=True, say=lambda line: None)
 
 
 def test_empty_masks_are_warned_of(tiny_config):
