@@ -6,6 +6,8 @@ from typing import Any
 # A cluster this large is not one person's; a count this much smaller than before has collapsed.
 _LARGEST_SHARE = 0.5
 _COLLAPSE = 0.1
+# So many distances are eps by chance: five, or one for so many images where there are more.
+_FEW_TIES, _IMAGES_A_TIE = 5, 1000
 
 
 def clustering_warnings(
@@ -14,8 +16,8 @@ def clustering_warnings(
     """What is odd about an epoch's pseudo-labels, what it means and what helps.
 
     Args:
-        figures: Of this epoch, as `begin_epoch` tells them: `pseudo_identities`, `unclustered`
-            and `largest_cluster`.
+        figures: Of this epoch, as `begin_epoch` tells them: `pseudo_identities`, `unclustered`,
+            `largest_cluster`, and `ties` (`Clustering.num_ties`), if told.
         before: Of the epoch before; empty in the first one.
         num_images: N.
     """
@@ -39,5 +41,12 @@ def clustering_warnings(
             f"clusters fell from {earlier} to {groups} within one epoch: the features may be "
             "collapsing; if the loss does not recover, lower --config.optimizer.learning_rate and "
             "train anew"
+        )
+    ties = figures.get("ties", 0)
+    if ties > max(_FEW_TIES, num_images / _IMAGES_A_TIE):
+        warnings.append(
+            f"the distances of {ties} pairs of images are --config.clustering.eps up to rounding, "
+            "which decides whether they share a cluster and differs from machine to machine; "
+            "another eps, such as one 0.01 larger, avoids it"
         )
     return warnings

@@ -12,7 +12,6 @@ from sicl_jax.clustering.search import Neighbors, Search, nearest_neighbors, uni
 from sicl_jax.errors import UsageError
 
 ROUNDING = 1e-6  # Float32 rounding of a similarity: the graph is cut wider, DBSCAN exactly.
-FEW_TIES = 10  # Pairs within `ROUNDING` of eps that a few thousand images may have by chance.
 
 
 @dataclass(frozen=True)
@@ -50,17 +49,6 @@ class Clustering:
         if self.tight_labels is None:
             return int((self.labels == UNCLUSTERED).sum())
         return int((self.counts == 1).sum())
-
-    @property
-    def warning(self) -> str | None:
-        """What is odd about the distances, and what helps; None where nothing is."""
-        if self.num_ties <= FEW_TIES:
-            return None
-        return (
-            f"the distances of {self.num_ties} pairs of images lie within {ROUNDING:g} of eps: "
-            "rounding decides whether they share a cluster, and may differ from machine to "
-            "machine; another eps, such as one 0.01 larger, avoids it"
-        )
 
 
 def cluster(

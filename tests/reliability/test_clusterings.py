@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sicl_jax.training.story import clustering_warnings
+from sicl_jax.clustering.oddities import clustering_warnings
 
 NOBODY = "no two images were put into one cluster"
 COLLAPSE = "clusters fell from 48 to 1 within one epoch"
@@ -78,6 +78,7 @@ def figures(draw, num_images: int):
         "pseudo_identities": len(sizes),
         "unclustered": sizes.count(1),
         "largest_cluster": max(sizes),
+        "ties": draw(st.integers(0, 12)),
     }
 
 
@@ -89,14 +90,11 @@ def test_warnings_say_what_is_the_case(data, num_images):
     nobody = groups == 0
     is_giant = not nobody and now["largest_cluster"] > num_images / 2
     has_collapsed = not nobody and groups < earlier / 10
-    kinds = ("no two images", "one cluster holds", "clusters fell")
-    for kind, holds in zip(kinds, (nobody, is_giant, has_collapsed), strict=True):
+    is_tied = not nobody and now["ties"] > 5
+    kinds = ("no two images", "one cluster holds", "clusters fell", "the distances of")
+    cases = (nobody, is_giant, has_collapsed, is_tied)
+    for kind, holds in zip(kinds, cases, strict=True):
         assert holds == any(warning.startswith(kind) for warning in warnings)
-    assert len(warnings) == nobody + is_giant + has_collapsed
+    assert len(warnings) == sum(cases)
     assert all(warning.isprintable() and "--config." in warning for warning in warnings)
     assert clustering_warnings(now, {}, num_images) == clustering_warnings(now, now, num_images)
-
-
-def test_methods_without_pseudo_labels_are_not_warned():
-    assert clustering_warnings({}, {}, 10) == []
-    assert clustering_warnings({"temperature": 1.0}, {"temperature": 2.0}, 10) == []

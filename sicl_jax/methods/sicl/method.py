@@ -189,13 +189,14 @@ class Sicl(Method):
         rows = devices.fetch(state.memory.banks["rgb"].rows)[: len(data)]
         labels, figures = processes.on_first(
             lambda: _cluster(rows, self.config.clustering),
-            like=(np.zeros(len(data), np.int32), np.zeros(3, np.int32)),
+            like=(np.zeros(len(data), np.int32), np.zeros(4, np.int32)),
         )
-        clusters, unclustered, largest = map(int, figures)
+        clusters, unclustered, largest, ties = map(int, figures)
         figures = {
             "clusters": clusters,
             "unclustered": unclustered,
             "largest_cluster": largest,
+            "ties": ties,
             "pseudo_identities": int(labels.max()) + 1,
             "neighbors": epoch * self.config.neighbors.num // self.config.epochs,
         }
@@ -364,10 +365,11 @@ class Sicl(Method):
 
 
 def _cluster(rows: np.ndarray, config) -> tuple[np.ndarray, np.ndarray]:
-    """Pseudo-labels (N,) int32; numbers of clusters, unclustered images, the largest's images."""
+    """Pseudo-labels (N,) int32; clusters, unclustered images, the largest cluster's, and ties."""
     found = clustering.cluster(rows, **config)
-    figures = np.array([found.num_clusters, found.num_unclustered, found.counts.max()], np.int32)
-    return found.labels.astype(np.int32), figures
+    largest = found.counts.max()
+    figures = (found.num_clusters, found.num_unclustered, largest, found.num_ties)
+    return found.labels.astype(np.int32), np.array(figures, np.int32)
 
 
 def _neighbors_of(clusters: Clusters, indexes: jax.Array) -> losses.Neighbors:
