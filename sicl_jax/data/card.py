@@ -4,37 +4,34 @@ import json
 
 from sicl_jax.data.store import METADATA, Store, damaged, record_digest
 from tfds_builders.reid import digest
-from tfds_builders.reid.features import LABELS, UNKNOWN
+from tfds_builders.reid.features import LABELS, PICTURES
+from tfds_builders.reid.plan import card_line
 
 _COLUMNS = ("images", "identities", "cameras", "outfits", "masks")
-_COLUMN_OF_LABEL = {"identity": "identities", "camera": "cameras", "clothes": "outfits"}
+_LATER_COLUMNS = ("faces", "restored_faces", "infrared")
+"""Shown where a split has any; data sets of earlier revisions note none down."""
 
 
 def summarise(store: Store) -> dict:
-    """Reads all examples; gives `fingerprint`, `split_digests` and `card`.
+    """Reads all examples; returns `fingerprint`, `split_digests` and `card`.
 
     Builders of raw folders note these down themselves; this is for all others.
     """
     digests, card = {}, {}
-    for split, count in store.examples.items():
-        hashes, masks = [], 0
-        values = {label: set() for label in LABELS}
+    for split in store.examples:
+        hashes, examples = [], []
         for batch in store.records(split):
             for record in batch:
                 hashes.append(record_digest(record))
-                masks += record["mask"] is not None
-                for label in LABELS:
-                    values[label].add(record[label])
+                labels = {label: record[label] for label in LABELS}
+                examples.append((labels, [p for p in PICTURES if record[p] is not None]))
         digests[split] = digest.split_digest(hashes)
-        known = {
-            column: len(values[label] - {UNKNOWN}) for label, column in _COLUMN_OF_LABEL.items()
-        }
-        card[split] = {"images": count, **known, "masks": masks}
+        card[split] = card_line(examples)
     return {"fingerprint": digest.fingerprint(digests), "split_digests": digests, "card": card}
 
 
 def json_text(store: Store) -> str:
-    """The card for other programs."""
+    """Returns the card for other programs."""
     metadata = _noted(store)
     about = {"name": store.name, "config": store.config_name, "directory": str(store.directory)}
     keys = ("fingerprint", "card", "published", "left_out")
@@ -42,13 +39,18 @@ def json_text(store: Store) -> str:
 
 
 def text(store: Store) -> str:
-    """The card as a table in plain text, published counts beside those that differ."""
+    """Returns the card as a table in plain text, published counts beside those that differ."""
     metadata = _noted(store)
     published = store.metadata.get("published", {})
-    rows = [("split", *_COLUMNS)]
-    for split, counts in metadata["card"].items():
-        cells = [_cell(counts[column], published.get(split, {}).get(column)) for column in _COLUMNS]
-        rows.append((split, *cells))
+    card = metadata["card"]
+    columns = [
+        *_COLUMNS,
+        *(c for c in _LATER_COLUMNS if any(line.get(c) for line in card.values())),
+    ]
+    rows = [("split", *(column.replace("_", " ") for column in columns))]
+    for split, counts in card.items():
+        expected = published.get(split, {})
+        rows.append((split, *(_cell(counts.get(c) or 0, expected.get(c)) for c in columns)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(_aligned(row, widths)) for row in rows]
     name = f"{store.name}/{store.config_name}" if store.config_name else store.name

@@ -115,7 +115,7 @@ def good_images(request: Request, progress: Progress = no_progress) -> list[str]
         ProblemsError, UserError, UsageError: as `prepare`.
     """
     _check_name(request.name)
-    source = getattr(builder_class(request.name.partition("/")[0]), "source", None)
+    source = getattr(_builder(request.name, request.data_dir), "source", None)
     if source is None or request.raw is None:
         raise UsageError(f"{request.name}: only images of a --raw folder need masks")
     with _translated_errors(request):

@@ -1,10 +1,11 @@
 """Writes `dummy_data` of the builder packages; run by hand when a layout changes.
 
-python tests/data/make_dummy_data.py
+python tests/data/make_dummy_data.py [NAME ...]
 """
 
 import pathlib
 import shutil
+import sys
 import tempfile
 
 import raw_trees
@@ -15,7 +16,8 @@ _CAST = raw_trees.Cast(train=(1,), test=(4,))
 
 def main() -> None:
     """Writes one tree for each data set, its masks in `masks` as `tfds build` wants them."""
-    for name, write in raw_trees.WRITERS.items():
+    for name in sys.argv[1:] or raw_trees.WRITERS:
+        write = raw_trees.WRITERS[name]
         target = _BUILDERS / name / "dummy_data"
         shutil.rmtree(target, ignore_errors=True)
         with tempfile.TemporaryDirectory() as folder:

@@ -10,6 +10,7 @@ import functools
 import io
 import itertools
 import pathlib
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -63,6 +64,16 @@ class Drawn:
         return OUTFIT[CAMERAS[self.camera]]
 
 
+class Labels(NamedTuple):
+    """The labels of an image: clothes within the identity; -1 where the data set has none."""
+
+    identity: int
+    camera: int
+    clothes: int = -1
+    tracklet: int = -1
+    modality: int = -1
+
+
 @dataclasses.dataclass
 class RawTree:
     """What was written.
@@ -70,16 +81,13 @@ class RawTree:
     Attributes:
         raw: the raw folder.
         masks: the mask folder.
-        labels: by split and path below `raw`: identity, camera, clothes (within the identity),
-            tracklet; -1 where the data set has none.
+        labels: by split and path below `raw`.
         pictures: by path, what was drawn.
     """
 
     raw: pathlib.Path
     masks: pathlib.Path
-    labels: dict[str, dict[str, tuple[int, int, int, int]]] = dataclasses.field(
-        default_factory=dict
-    )
+    labels: dict[str, dict[str, Labels]] = dataclasses.field(default_factory=dict)
     pictures: dict[str, Drawn] = dataclasses.field(default_factory=dict)
 
 
@@ -105,7 +113,7 @@ class Writer:
         self._extension = extension
         self._written = 0
 
-    def add(self, split: str, stem: str, drawn: Drawn, labels: tuple[int, int, int, int]) -> str:
+    def add(self, split: str, stem: str, drawn: Drawn, labels: Labels) -> str:
         """Writes an image and its mask; gives the image's path below the raw folder."""
         odd = {1: _write_cmyk, 2: _write_16_bits, 3: _write_rotated, 4: _write_upper_case}
         write = odd.get(self._written, _write_plain)
@@ -197,11 +205,11 @@ def write_prcc(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
     for split, p in placed:
         name = f"{CAMERAS[p.camera]}_cropped_rgb{p.number + 1:03d}"
         stem = f"rgb/{split}/{p.identity:03d}/{name}"
-        writer.add(split, stem, p, (p.identity, p.camera, p.clothes, -1))
+        writer.add(split, stem, p, Labels(p.identity, p.camera, p.clothes))
     splits = ("gallery", "query_same", "query_changed")
     for p in people(cast.test):
         stem = f"rgb/test/{CAMERAS[p.camera]}/{p.identity:03d}/cropped_rgb{p.number + 1:03d}"
-        writer.add(splits[p.camera], stem, p, (p.identity, p.camera, p.clothes, -1))
+        writer.add(splits[p.camera], stem, p, Labels(p.identity, p.camera, p.clothes))
     return writer.finish()
 
 
@@ -224,7 +232,7 @@ def write_ltcc(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
         cast,
         ("train", "query", "test"),
         lambda p: f"{p.identity:03d}_{p.clothes + 1}_c{p.camera + 1}_{p.number:06d}",
-        lambda p, place: (p.identity, p.camera + 1, p.clothes, -1),  # noqa: ARG005
+        lambda p, place: Labels(p.identity, p.camera + 1, p.clothes),  # noqa: ARG005
     )
     info = writer.tree.raw / "info"
     info.mkdir()
@@ -241,7 +249,7 @@ def write_vc_clothes(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
         cast,
         ("train", "query", "gallery"),
         lambda p: f"{p.identity:04d}-{p.camera + 2:02d}-{p.clothes + 1:02d}-{p.number + 1:02d}",
-        lambda p, place: (p.identity, p.camera + 2, p.clothes, -1),  # noqa: ARG005
+        lambda p, place: Labels(p.identity, p.camera + 2, p.clothes),  # noqa: ARG005
     )
     return writer.finish()
 
@@ -255,7 +263,7 @@ def write_celeb(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
         cast,
         ("train", "query", "gallery"),
         lambda p: f"{p.identity}_{p.camera * PER_CAMERA + p.number + 1}_0",
-        lambda p, place: (p.identity, place - 1, next(numbers), -1),
+        lambda p, place: Labels(p.identity, place - 1, next(numbers)),
     )
     return writer.finish()
 
@@ -277,7 +285,7 @@ def write_deepchange(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
         split = f"val_{kind}" if p.identity == VALIDATION_PERSON else split
         tracklet = 100 * p.identity + 10 * p.camera + p.number
         name = f"P{p.identity:04d}_C{p.camera + 1:02d}_D{p.clothes:03d}_14h_{p.number:05d}"
-        labels = (p.identity, p.camera + 1, p.clothes, tracklet)
+        labels = Labels(p.identity, p.camera + 1, p.clothes, tracklet)
         path = writer.add(split, f"{places[split]}/{name}", p, labels)
         lists.setdefault(places[split], []).append(f"{path.rpartition('/')[2]},{tracklet}\n")
     for place, lines in lists.items():
@@ -296,15 +304,80 @@ def write_person_folder(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
         cast,
         ("train", "query", "gallery"),
         lambda p: f"{p.identity}/crop {p.camera}{p.number}",
-        lambda p, place: (p.identity, p.camera, p.clothes, -1),  # noqa: ARG005
+        lambda p, place: Labels(p.identity, p.camera, p.clothes),  # noqa: ARG005
     )
     lines = ["file,identity,camera,clothes\n"]
     for labels in writer.tree.labels.values():
-        for name, (_, camera, clothes, _) in labels.items():
-            lines.append(f"{name},,{['door', 'hall', 'stairs'][camera]},{'ab'[clothes]}\n")
+        for name, of_image in labels.items():
+            camera, clothes = ["door", "hall", "stairs"][of_image.camera], "ab"[of_image.clothes]
+            lines.append(f"{name},,{camera},{clothes}\n")
     (writer.tree.raw / "metadata.csv").write_text("".join(lines))
     return writer.finish()
 
+
+def _in_infrared(drawn: Drawn) -> Drawn:
+    """The same picture in grey, as an infrared camera's file is."""
+    return dataclasses.replace(drawn, image=drawn.image.convert("L").convert("RGB"))
+
+
+def write_sysu_mm01(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
+    """As SYSU-MM01: folders of cameras, 3 and 6 infrared, and lists of people."""
+    writer = Writer(folder, mask_kind="grey")
+    for p in (*people(cast.train), *people(cast.test)):
+        camera = 1 + PER_CAMERA * p.camera + p.number
+        infrared = camera in (3, 6)
+        split = "train" if p.identity in cast.train else "query" if infrared else "gallery"
+        stem = f"cam{camera}/{p.identity:04d}/{p.number + 1:04d}"
+        labels = Labels(p.identity, camera, modality=int(infrared))
+        writer.add(split, stem, _in_infrared(p) if infrared else p, labels)
+    lists = {"train": cast.train[:-1] or cast.train, "val": cast.train[-1:], "test": cast.test}
+    for name, listed in lists.items():
+        line = ",".join(map(str, listed)) + "\n"
+        write(writer.tree.raw / f"exp/{name}_id.txt", line.encode())
+    _write_plain(writer.tree.raw / "cam1/0009/0001.jpg", people(cast.train)[0].image)
+    return writer.finish()
+
+
+def write_regdb(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
+    """As RegDB: folders of people in two modalities, and the lists of a trial."""
+    writer = Writer(folder, mask_kind="binary", extension=".bmp")
+    lists: dict[str, list[str]] = {}
+    for p in (*people(cast.train), *people(cast.test)):
+        trained, thermal = p.identity in cast.train, p.number == 1
+        kind = "thermal" if thermal else "visible"
+        split = "train" if trained else "gallery" if thermal else "query"
+        stem = f"{kind.title()}/{p.identity}/front_{kind[0]}_{p.camera:05d}_{p.identity}"
+        labels = Labels(p.identity, int(thermal), modality=int(thermal))
+        name = writer.add(split, stem, _in_infrared(p) if thermal else p, labels)
+        group = cast.train if trained else cast.test
+        line = f"{name} {group.index(p.identity)}\n"
+        lists.setdefault(f"{'train' if trained else 'test'}_{kind}_1", []).append(line)
+    for name, lines in lists.items():
+        write(writer.tree.raw / f"idx/{name}.txt", "".join(lines).encode())
+    return writer.finish()
+
+
+def write_llcm(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
+    """As LLCM: folders of people in two modalities, and lists."""
+    writer = Writer(folder, mask_kind="grey")
+    lists: dict[str, list[str]] = {}
+    for p in (*people(cast.train), *people(cast.test)):
+        trained, infrared = p.identity in cast.train, p.number == 1
+        kind = "nir" if infrared else "vis"
+        split = "train" if trained else "gallery" if infrared else "query"
+        stem = f"{kind}/{p.identity:04d}/{p.identity:04d}_c{p.camera + 1:02d}_s185535_f7010_{kind}"
+        labels = Labels(p.identity, p.camera + 1, modality=int(infrared))
+        name = writer.add(split, stem, _in_infrared(p) if infrared else p, labels)
+        group = cast.train if trained else cast.test
+        line = f"{name} {group.index(p.identity)}\n"
+        lists.setdefault(f"{'train' if trained else 'test'}_{kind}", []).append(line)
+    for name, lines in lists.items():
+        write(writer.tree.raw / f"idx/{name}.txt", "".join(lines).encode())
+    return writer.finish()
+
+
+CONFIGS = {"regdb": "regdb/trial_1"}
+"""What to prepare of data sets whose builders have configs."""
 
 WRITERS = {
     "prcc": write_prcc,
@@ -314,4 +387,7 @@ WRITERS = {
     "celeb_reid_light": write_celeb,
     "deepchange": write_deepchange,
     "person_folder": write_person_folder,
+    "sysu_mm01": write_sysu_mm01,
+    "regdb": write_regdb,
+    "llcm": write_llcm,
 }

@@ -32,7 +32,7 @@ def test_readme_says_what_a_user_must_know(name):
         assert heading in readme
     if name != "person_folder":
         assert "## How to get it" in readme
-    assert f"sicl-jax prepare {name} --raw RAW" in readme
+    assert f"sicl-jax prepare {raw_trees.CONFIGS.get(name, name)} --raw RAW" in readme
     for split in prepared_splits(name):
         assert f"`{split}`" in readme
 
@@ -51,7 +51,8 @@ def prepared_splits(name) -> dict[str, int]:
 @pytest.mark.parametrize("name", raw_trees.WRITERS)
 def test_dummy_data(name, tmp_path):
     """Masks are found in the folder `masks`, as with `tfds build`."""
-    prepared = prepare(Request(name, tmp_path, _BUILDERS / name / "dummy_data"))
+    request = Request(raw_trees.CONFIGS.get(name, name), tmp_path, _BUILDERS / name / "dummy_data")
+    prepared = prepare(request)
     assert prepared.store.examples == prepared_splits(name)
     card = prepared.store.metadata["card"]
     assert all(counts["masks"] == counts["images"] for counts in card.values())

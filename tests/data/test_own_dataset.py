@@ -58,7 +58,7 @@ def write_corridor(folder: pathlib.Path) -> raw_trees.RawTree:
         raw_trees.CAST,
         ("train", "query", "gallery"),
         lambda p: f"person-{p.identity}_camera-{p.camera}_day-{p.clothes}_{p.number:06d}",
-        lambda p, place: (p.identity, p.camera, p.clothes, -1),
+        lambda p, place: raw_trees.Labels(p.identity, p.camera, p.clothes),
     )
     return writer.finish()
 
@@ -79,9 +79,9 @@ def test_the_example_is_prepared_and_told_of(installed, tmp_path):
     assert "corridor in " in told and "published" not in told
     split = load_dataset("corridor", tmp_path / "data").split("query")
     for row, name in enumerate(split.names):
-        identity, camera, _, _ = tree.labels["query"][name]
-        assert split.labels["identity"][row] == identity
-        assert split.labels["camera"][row] == camera
+        labels = tree.labels["query"][name]
+        assert split.labels["identity"][row] == labels.identity
+        assert split.labels["camera"][row] == labels.camera
     names = [protocol.name for protocol in evaluation.protocols("corridor")]
     assert names == ["other_day", "any_day", "any_day/single_shot"]
 

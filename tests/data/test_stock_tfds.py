@@ -29,7 +29,9 @@ _LOAD = """
 import hashlib, json, sys
 import tensorflow_datasets as tfds
 name, data_dir = sys.argv[1:]
-raw = {key: tfds.decode.SkipDecoding() for key in ("image", "mask")}
+labels = ("identity", "camera", "clothes", "tracklet", "modality")
+pictures = ("image", "mask", "face", "face_restored")
+raw = {key: tfds.decode.SkipDecoding() for key in pictures}
 told = {}
 for split in tfds.builder(name, data_dir=data_dir).info.splits:
     stored = tfds.as_numpy(tfds.load(name, data_dir=data_dir, split=split, decoders=raw))
@@ -41,7 +43,7 @@ for split in tfds.builder(name, data_dir=data_dir).info.splits:
             "file_name": example["file_name"].decode(),
             "shapes": [list(pixels["image"].shape), list(pixels["mask"].shape)],
         }
-        | {key: int(example[key]) for key in ("identity", "camera", "clothes", "tracklet")}
+        | {key: int(example[key]) for key in labels}
         for example, pixels in zip(stored, decoded, strict=True)
     ]
 json.dump(told, sys.stdout)

@@ -1,5 +1,7 @@
 """The whole way on every data set: prepared, read again, trained on for an epoch, tested."""
 
+import pathlib
+
 import jax
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ from sicl_jax import evaluation
 from sicl_jax.data.prepare import Request, prepare
 from sicl_jax.training import loop
 
+_CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
+_NAMES = [name for name in raw_trees.WRITERS if (_CONFIGS / f"sicl_{name}.py").exists()]
 _TINY = (
     "data.image_size=(32, 16)",
     "model.block=basic",
@@ -38,7 +42,7 @@ def _shared_compilations(tmp_path_factory):
         jax.config.update(name, value)
 
 
-@pytest.mark.parametrize("name", raw_trees.WRITERS)
+@pytest.mark.parametrize("name", _NAMES)
 def test_prepared_trained_and_tested(name, tmp_path):
     tree = raw_trees.WRITERS[name](tmp_path)
     prepare(Request(name, tmp_path / "data", tree.raw, tree.masks))

@@ -3,7 +3,13 @@
 import dataclasses
 from typing import ClassVar
 
-from tfds_builders.person_folder.table import TABLE, Labels, read_table
+from tfds_builders.person_folder.table import (
+    MODALITIES,
+    MODALITY_FOLDERS,
+    TABLE,
+    Labels,
+    read_table,
+)
 from tfds_builders.reid.features import UNKNOWN
 from tfds_builders.reid.layout import Found, Published
 from tfds_builders.reid.listing import MASKS
@@ -19,6 +25,7 @@ class PersonFolder:
 
     - The folder below `train`, `query` or `gallery` names the person. What lies directly in
       `train` has no identity; queries and gallery need one.
+    - Folders `rgb` and `ir` above the person's (or in the root) part visible from infrared images.
     - `query` and `gallery` are optional, but come together.
     - Without these folders everything is for training.
     - `metadata.csv` overrules what folders say, and adds cameras and outfits.
@@ -40,7 +47,9 @@ class PersonFolder:
         ]
         numbers = Labels(
             *(
-                _numbering({getattr(labels, field.name) for _, _, labels in labelled})
+                MODALITIES
+                if field.name == "modality"
+                else _numbering({getattr(labels, field.name) for _, _, labels in labelled})
                 for field in dataclasses.fields(Labels)
             )
         )
@@ -80,11 +89,13 @@ def _images_by_split(tree: Tree) -> dict[str, list[Entry]]:
 
 def _labels(split: str, entry: Entry, table: dict[str, Labels]) -> Labels:
     labels = table.get(entry.path, Labels())
-    if labels.identity:
-        return labels
-    below = entry.path.removeprefix(f"{split}/")
-    folder = below.partition("/")[0] if "/" in below else ""
-    return dataclasses.replace(labels, identity=folder)
+    *folders, _ = entry.path.removeprefix(f"{split}/").split("/")
+    modality = folders.pop(0) if folders and folders[0] in MODALITY_FOLDERS else ""
+    return dataclasses.replace(
+        labels,
+        identity=labels.identity or (folders[0] if folders else ""),
+        modality=labels.modality or modality,
+    )
 
 
 def _numbering(labels: set[str]) -> dict[str, int]:

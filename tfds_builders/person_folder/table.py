@@ -5,10 +5,13 @@ import dataclasses
 import re
 from collections.abc import Container
 
+from tfds_builders.reid.features import INFRARED, VISIBLE
 from tfds_builders.reid.problems import LABEL, NO_IMAGE, Problem, RawDataError, printable
 from tfds_builders.reid.tree import Tree
 
 TABLE = "metadata.csv"
+MODALITY_FOLDERS = ("rgb", "ir")
+MODALITIES = {"visible": VISIBLE, "infrared": INFRARED, "rgb": VISIBLE, "ir": INFRARED}
 _LABEL = re.compile(r"\w[\w .:-]{0,99}")
 
 
@@ -19,6 +22,7 @@ class Labels:
     identity: str = ""
     camera: str = ""
     clothes: str = ""
+    modality: str = ""
 
 
 _FILE = "file"
@@ -70,8 +74,8 @@ def _columns(path: str, line: str) -> list[str]:
     if _FILE not in columns or unknown or len(set(columns)) < len(columns):
         shown = printable(line.strip())[:60]
         raise RawDataError(
-            f"{path}: the first line must be file,identity,camera,clothes (file, and any of the "
-            f"others, once each), but is {shown!r}"
+            f"{path}: the first line must be file,identity,camera,clothes,modality (file, and any "
+            f"of the others, once each), but is {shown!r}"
         )
     return columns
 
@@ -93,6 +97,8 @@ def _row(columns: list[str], line: str) -> tuple[str, Labels]:
                 f"{column} {printable(label)[:40]!r} is no label; use letters, digits, spaces and "
                 "any of _ . : -"
             )
+    if values.get("modality") and values["modality"] not in MODALITIES:
+        raise ValueError(f"modality {values['modality'][:40]!r} is none of {', '.join(MODALITIES)}")
     return name, Labels(**values)
 
 

@@ -1,6 +1,7 @@
 """How a data set lies on disk, as a table; and finding its images and labels by that table."""
 
 import dataclasses
+import os
 import re
 from collections.abc import Callable, Mapping
 
@@ -47,8 +48,7 @@ class Folder:
     Attributes:
         split: the split.
         path: below the raw folder.
-        name: pattern of a whole path below the folder, without the extension. Its groups
-            `identity`, `camera` and `clothes` are the labels: numbers, or a letter (A is 0).
+        name: pattern of a whole path below the folder, for `read_labels`.
         listing: file below the raw folder with a line `name,tracklet` for each image; images
             that it does not list are left out.
         optional: whether the folder may be absent.
@@ -149,13 +149,12 @@ class _Finder:
             below = entry.path.removeprefix(folder.path + "/")
             if tracklets is not None and below not in tracklets:
                 continue
-            match = pattern.fullmatch(below.removesuffix(entry.path[-len(entry.suffix) :]))
-            if match is None:
+            labels = read_labels(pattern, below)
+            if labels is None:
                 self.problems.append(
                     Problem(entry.path, BAD_NAME, f"name is not as {self._layout.title} has them")
                 )
                 continue
-            labels = {key: _number(text) for key, text in match.groupdict().items()}
             labels |= folder.labels
             if self._layout.own_clothes:
                 labels["clothes"] = len(self.found)
@@ -187,5 +186,15 @@ class _Finder:
         return tracklets
 
 
-def _number(text: str) -> int:
-    return ord(text) - ord("A") if text.isalpha() else int(text)
+def read_labels(pattern: re.Pattern, path: str) -> dict[str, int] | None:
+    """Returns the labels in a path, its extension left aside; None if the pattern does not fit.
+
+    Labels are the pattern's groups: numbers, or a letter (A is 0).
+    """
+    match = pattern.fullmatch(os.path.splitext(path)[0])  # noqa: PTH122 (called for every file)
+    if match is None:
+        return None
+    return {
+        label: ord(text) - ord("A") if text.isalpha() else int(text)
+        for label, text in match.groupdict().items()
+    }

@@ -2,11 +2,11 @@
 
 import collections
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from tfds_builders.reid import digest, problems, workers
 from tfds_builders.reid.decoding import Checked, File, check_pairs
-from tfds_builders.reid.features import LABELS, UNKNOWN
+from tfds_builders.reid.features import INFRARED, LABELS, UNKNOWN
 from tfds_builders.reid.layout import Found
 from tfds_builders.reid.listing import MASKS, TRAIN, Listing
 from tfds_builders.reid.problems import Problem, ProblemsFoundError, RawDataError
@@ -31,10 +31,14 @@ class Example:
     mask: File | None
 
     @property
+    def pictures(self) -> dict[str, File]:
+        """The pictures that there are, by column."""
+        return {"image": self.image} | ({"mask": self.mask} if self.mask else {})
+
+    @property
     def digest(self) -> bytes:
         """Its contribution to the fingerprint."""
-        files = {"image": self.image} | ({"mask": self.mask} if self.mask else {})
-        digests = {picture: file.digest for picture, file in files.items()}
+        digests = {picture: file.digest for picture, file in self.pictures.items()}
         return digest.example_digest(digests, self.labels, self.name)
 
 
@@ -176,7 +180,10 @@ def _metadata(listing: Listing, splits: dict[str, list[Example]], noted: list[Pr
     return {
         "fingerprint": digest.fingerprint(digests),
         "split_digests": digests,
-        "card": {split: card_line(examples) for split, examples in splits.items()},
+        "card": {
+            split: card_line([(example.labels, example.pictures) for example in examples])
+            for split, examples in splits.items()
+        },
         "published": {
             split: {k: v for k, v in dataclasses.asdict(size).items() if v is not None}
             for split, size in listing.source.published.items()
@@ -186,16 +193,33 @@ def _metadata(listing: Listing, splits: dict[str, list[Example]], noted: list[Pr
     }
 
 
-def card_line(examples: list[Example]) -> dict[str, int]:
-    """A split's counts: images, identities, cameras, outfits, masks; of known labels only."""
+def card_line(examples: Sequence[tuple[Mapping[str, int], Collection[str]]]) -> dict[str, int]:
+    """Returns a split's counts.
+
+    Args:
+        examples: The labels of each example, and the names of the pictures that it has.
+
+    Returns:
+        `images`, `identities`, `cameras` and `outfits` (of known labels only), `masks`, and where
+        there are any `faces`, `restored_faces` and `infrared` images.
+    """
 
     def known(label: str) -> int:
-        return len({example.labels[label] for example in examples} - {UNKNOWN})
+        return len({labels[label] for labels, _ in examples} - {UNKNOWN})
 
-    return {
+    def having(picture: str) -> int:
+        return sum(picture in pictures for _, pictures in examples)
+
+    line = {
         "images": len(examples),
         "identities": known("identity"),
         "cameras": known("camera"),
         "outfits": known("clothes"),
-        "masks": sum(example.mask is not None for example in examples),
+        "masks": having("mask"),
     }
+    later = {
+        "faces": having("face"),
+        "restored_faces": having("face_restored"),
+        "infrared": sum(labels["modality"] == INFRARED for labels, _ in examples),
+    }
+    return line | {name: count for name, count in later.items() if count}

@@ -1,0 +1,1 @@
+"""LLCM: a TFDS builder package."""

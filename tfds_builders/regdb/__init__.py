@@ -1,0 +1,1 @@
+"""RegDB: a TFDS builder package."""

@@ -1,0 +1,1 @@
+"""SYSU-MM01: a TFDS builder package."""
