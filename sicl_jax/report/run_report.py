@@ -9,7 +9,13 @@ from sicl_jax import inference
 from sicl_jax.clustering.dbscan import give_own_clusters
 from sicl_jax.data.dataset import ReidDataset
 from sicl_jax.errors import UsageError, UserError
-from sicl_jax.evaluation import METRICS, Result, primary_protocol
+from sicl_jax.evaluation import (
+    METRICS,
+    Result,
+    primary_protocol,
+    selection_protocol,
+    selects_on_test,
+)
 from sicl_jax.evaluation.progress import MakeBar, silent
 from sicl_jax.evaluation.tables import HEADINGS
 from sicl_jax.inference import Model
@@ -148,22 +154,30 @@ def _summary(log: RunLog) -> Part:
 
 
 def _best(log: RunLog) -> dict[str, str]:
-    """The best test so far by the primary protocol's mAP, and the one before training."""
+    """The primary protocol's figures at the best checkpoint so far, and before training."""
     names = log.protocols()
     if not names:
         return {}
-    primary = primary_protocol(log.config.data.name, names)
-    tests = [line for line in log.tests if primary in line]
-    best = max(tests, key=lambda line: line[primary]["mAP"])
+    dataset = log.config.data.name
+    primary = primary_protocol(dataset, names)
+    chooser = selection_protocol(dataset, names, log.config.evaluate.select_by or None)
+    tests = [line for line in log.tests if primary in line and chooser in line]
+    best = max(tests, key=lambda line: line[chooser]["mAP"])
+    chosen_on = "the test images" if selects_on_test(dataset, chooser) else "validation images"
     facts = {
-        "protocol": primary.replace("/", ", ").replace("_", " "),
+        "protocol": _in_words(primary),
         "best mAP": f"{best[primary]['mAP']:.1%} (epoch {best['epoch']})",
         "rank-1 then": f"{best[primary]['rank1']:.1%}",
+        "checkpoint chosen by": f"mAP of {_in_words(chooser)}, on {chosen_on}",
     }
     if tests[0]["epoch"] == 0:
         before = tests[0][primary]
         facts["before training"] = f"mAP {before['mAP']:.1%}, rank-1 {before['rank1']:.1%}"
     return facts
+
+
+def _in_words(protocol: str) -> str:
+    return protocol.replace("/", ", ").replace("_", " ")
 
 
 def _hours(log: RunLog) -> str:

@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from sicl_jax import config as configs
 from sicl_jax.data.dataset import Split
 from sicl_jax.errors import UserError
 from sicl_jax.evaluation import FeatureSet, evaluate_dataset
 from sicl_jax.evaluation.agreement import agreement
 from sicl_jax.evaluation.galleries import ranked_galleries
 from sicl_jax.evaluation.ranking import Ranking
-from sicl_jax.report import choice, document
+from sicl_jax.report import choice, document, run_report
 from sicl_jax.report.charts import Curve, line_chart
 from sicl_jax.report.clusters import clusters_section
 from sicl_jax.report.feature_map import plane
@@ -97,6 +98,23 @@ def test_queries_are_chosen_from_both_ends_and_many_people():
     assert choice.worst(ranking, people, 2).tolist() == [7, 5]
     assert choice.cross_section(ranking, 3).tolist() == [0, 3, 7]
     assert choice.cross_section(ranking, 99).tolist() == [0, 1, 2, 3, 4, 5, 7]
+
+
+@pytest.mark.parametrize(
+    ("asked", "chosen", "epoch"),
+    [("", "validation, on validation images", 2), ("standard", "standard, on the test images", 1)],
+)
+def test_the_summary_says_what_chose_the_checkpoint(tmp_path, asked, chosen, epoch):
+    config = configs.base("sicl")
+    config.data.name, config.evaluate.select_by = "deepchange", asked
+    figures = [{"standard": 0.5, "validation": 0.2}, {"standard": 0.4, "validation": 0.3}]
+    tests = [
+        {"epoch": number, **{name: {"mAP": mAP, "rank1": mAP} for name, mAP in each.items()}}
+        for number, each in enumerate(figures, start=1)
+    ]
+    facts = run_report._best(metrics.RunLog(tmp_path, config, {}, [], tests))
+    assert facts["checkpoint chosen by"] == f"mAP of {chosen}"
+    assert facts["best mAP"] == f"{figures[epoch - 1]['standard']:.1%} (epoch {epoch})"
 
 
 def test_marks_say_who_and_in_what():
