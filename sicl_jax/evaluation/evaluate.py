@@ -119,9 +119,14 @@ def _choose(
     present = [protocol for protocol in wanted if set(protocol.splits) <= splits.keys()]
     if not present or (only is not None and len(present) < len(wanted)):
         missing = sorted({name for protocol in wanted for name in protocol.splits} - splits.keys())
+        if not splits:
+            raise UsageError(
+                f"{dataset_name} has no test splits; prepare it with {', '.join(missing)}, or "
+                "register protocols for the splits that it has (docs/evaluation.md)"
+            )
         raise UsageError(
             f"{dataset_name}: its test needs features of {', '.join(missing)}; "
-            f"given are {', '.join(sorted(splits)) or 'none'}"
+            f"given are {', '.join(sorted(splits))}"
         )
     return present
 

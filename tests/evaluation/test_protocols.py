@@ -398,7 +398,7 @@ def test_features_compared_by_their_products_are_not_reranked():
     ("call", "error", "words"),
     [
         (lambda: evaluate_dataset("ltcc", splits("ltcc"), only=[]), UsageError, "is asked for"),
-        (lambda: evaluate_dataset("ltcc", {}), UsageError, "needs features of gallery, query"),
+        (lambda: evaluate_dataset("ltcc", {}), UsageError, "has no test splits; prepare it with"),
         (
             lambda: evaluate_dataset("ltcc", splits("ltcc"), only=["cloth"]),
             UsageError,
