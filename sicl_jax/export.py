@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import safetensors.numpy
+from jax import export
 
 from sicl_jax import devices, methods
 from sicl_jax.data.files import atomic_file
@@ -65,9 +66,9 @@ def _safetensors(model: Model) -> bytes:
 
 def _stablehlo(model: Model) -> bytes:
     """`jax.export`'s serialisation, for CPUs, NVIDIA GPUs and TPUs."""
-    (batch,) = jax.export.symbolic_shape("batch")
+    (batch,) = export.symbolic_shape("batch")
     columns = _columns(model, batch)
-    exported = jax.export.export(jax.jit(_program(model)), platforms=_PLATFORMS)(*columns)
+    exported = export.export(jax.jit(_program(model)), platforms=_PLATFORMS)(*columns)
     try:
         return bytes(exported.serialize())
     except ImportError as error:  # JAX leaves the serialisation's format to an optional package.

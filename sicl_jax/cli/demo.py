@@ -76,7 +76,7 @@ def _draw_galleries(workdir: pathlib.Path) -> None:
     from sicl_jax.training.testing import Tester
 
     model = load_run(workdir, "latest")
-    dataset = open_dataset(model.config)
+    dataset = open_dataset(model.config, model.method)
     tester = Tester(dataset, model.embedder())
     features = tester.features(model.weights)
     query, gallery = features["query_changed"], features["gallery"]

@@ -148,7 +148,7 @@ def normalize(images: jax.Array) -> jax.Array:
     """
     if images.shape[-1] != 3:
         images = jnp.repeat(images[..., None], 3, axis=-1)
-    images = images.astype(float)
+    images = jnp.asarray(images).astype(float)
     return (images / 255.0 - jnp.array(MEAN, images.dtype)) / jnp.array(STD, images.dtype)
 
 

@@ -114,7 +114,7 @@ def batch_of(
     """
     axes = 2 if stacked else 1
     if indexes is None:
-        indexes = jnp.arange(len(next(iter(columns.values()))))
+        indexes = jnp.arange(next(iter(columns.values())).shape[0], dtype=jnp.int32)
     return Batch(
         indexes,
         {name: column for name, column in columns.items() if column.ndim > axes},

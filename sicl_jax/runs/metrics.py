@@ -14,6 +14,7 @@ import ml_collections
 from tensorboardX import event_file_writer, summary
 from tensorboardX.proto import event_pb2
 
+from sicl_jax import methods
 from sicl_jax.errors import UserError
 from sicl_jax.runs import workdir
 
@@ -160,8 +161,8 @@ class RunLog:
 
     @property
     def epochs_in_all(self) -> int:
-        """Epochs of the whole run."""
-        return self.start.get("epochs", self.config.epochs)
+        """Epochs of the whole run, over all stages of its method."""
+        return sum(stage.epochs for stage in methods.create(self.config).stages)
 
     @property
     def is_finished(self) -> bool:
@@ -215,7 +216,7 @@ def read_log(folder: pathlib.Path) -> RunLog:
 
 _KINDS = ("start", "epoch", "test")
 _REQUIRED = {"epoch": ("epoch", "step"), "test": ("epoch", "step", "seconds")}
-_NUMBERS = ("images", "epochs", "devices", "seconds", "seconds_training", "seconds_clustering")
+_NUMBERS = ("images", "devices", "seconds", "seconds_training", "seconds_clustering")
 _WORDS = ("device", "sicl_jax", "jax", "config", "dataset", "git_commit")
 
 

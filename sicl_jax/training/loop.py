@@ -138,9 +138,7 @@ class _Run:
         results: Results = {}
         facts = provenance(self.config, self.dataset.fingerprint)
         if self.position.is_new:
-            self.position.log.write(
-                "start", 0, {**facts, "images": len(self.data), "epochs": self.epochs}
-            )
+            self.position.log.write("start", 0, {**facts, "images": len(self.data)})
             if self.config.evaluate.before:
                 results = self._test(0)
             self.position.advance()

@@ -45,8 +45,8 @@ def test_a_misspelt_field_names_the_nearest(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("change", "code", "message"),
     [
-        ("--config.method=cssc", 2, "no method 'cssc'; choose one of: sicl"),
-        ("--config.compat=mine", 2, "config.compat is 'mine'"),
+        ("--config.method=scil", 2, "no method 'scil'; did you mean sicl?"),
+        ("--config.compat=mine", 2, "--config.compat=mine: has to be one of released, paper"),
         ("--config.model.pretrained=nowhere.pth", 1, "nowhere.pth"),
         ("--config.data.name=market", 1, "market"),
         ("--config.data.dir=nowhere", 1, "nowhere"),

@@ -15,7 +15,7 @@ def test_every_config_of_the_repository_loads_and_builds_its_method(file):
     from sicl_jax import methods
 
     config = configs.load(str(file))
-    assert methods.create(config).uses_masks
+    assert methods.create(config).name == config.method
 
 
 def test_published_hyper_parameters():

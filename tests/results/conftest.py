@@ -43,7 +43,7 @@ def model(run_folder):
 def dataset(model):
     from sicl_jax.training.loop import open_dataset
 
-    return open_dataset(model.config)
+    return open_dataset(model.config, model.method)
 
 
 @pytest.fixture(scope="session")

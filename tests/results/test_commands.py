@@ -75,7 +75,7 @@ def test_evaluate_on_another_data_set(sicl, run_folder, crops, dataset, tmp_path
     standard = found["protocols"]["standard"]
     assert standard["queries"] + standard["skipped"] == 9
     outcome = sicl(*words, "--data_dir", tmp_path / "data", "--stream", "silhouette")
-    failed(outcome, "'silhouette' need masks", "none")
+    failed(outcome, "'silhouette' read the column 'mask'", "lack")
 
 
 def test_evaluate_bad_input(sicl, run_folder, run_copy, tmp_path):

@@ -24,7 +24,7 @@ def entries(names) -> list[Entry]:
 
 
 def index_of(count: int, size: int = 16) -> GalleryIndex:
-    index = GalleryIndex(MODEL, View(), size)
+    index = GalleryIndex(MODEL, View("rgb", False), size)
     index.add(entries(range(count)), unit_rows(count, size))
     return index
 
@@ -48,7 +48,7 @@ def test_search_is_brute_force():
     )
 )
 def test_any_changes_leave_what_a_dictionary_would_hold(changes):
-    index, held = GalleryIndex(MODEL, View(), 8), {}
+    index, held = GalleryIndex(MODEL, View("rgb", False), 8), {}
     for turn, (adds, names) in enumerate(changes):
         of_turn = entries(sorted(names))
         if adds:
@@ -69,7 +69,7 @@ def test_past_a_size_the_search_is_approximate_and_still_finds():
     centres = unit_rows(100, 32)
     vectors = centres[np.arange(2000) % 100] + 0.05 * rng.normal(size=(2000, 32))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    index = GalleryIndex(MODEL, View(), 32)
+    index = GalleryIndex(MODEL, View("rgb", False), 32)
     index.add(entries(range(900)), vectors[:900], flat_limit=1000)
     assert index.is_exact
     index.add(entries(range(900, 2000)), vectors[900:], flat_limit=1000)
@@ -90,7 +90,7 @@ def test_an_index_comes_back_from_disk(tmp_path):
     index.remove({"/crops/3.jpg"})
     index.save(folder)
     back = GalleryIndex.open(folder)
-    assert back.entries == index.entries and back.model == MODEL and back.view == View()
+    assert back.entries == index.entries and back.model == MODEL and back.view == View("rgb", False)
     queries = unit_rows(5, 16, seed=3)
     np.testing.assert_array_equal(back.search(queries, 7).rows, index.search(queries, 7).rows)
     assert len(list(folder.iterdir())) == 3  # The files of the first state are gone.

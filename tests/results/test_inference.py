@@ -11,6 +11,7 @@ from PIL import Image
 
 import sicl_jax
 from sicl_jax.errors import UsageError, UserError
+from sicl_jax.methods.embedder import batch_of
 from sicl_jax.methods.sicl import weights as released_weights
 from sicl_jax.training import testing
 from sicl_jax.weights import torch_names
@@ -154,7 +155,8 @@ def test_a_file_of_the_authors_checkpoint(model, gallery, tmp_path):
     loaded = sicl_jax.load(tmp_path / "encoder.safetensors")
     assert loaded.image_size == (256, 128)
     image = np.asarray(Image.fromarray(gallery.pixels["image"][0]).resize((128, 256)))
-    wanted = model.method.embed(model.state, image[None])
+    batch = batch_of({"image": image[None]})
+    wanted = model.method.embed(model.method.model(model.weights), batch, "rgb")
     np.testing.assert_allclose(loaded.embed(image), wanted, atol=1e-5)
     np.savez(tmp_path / "no_model.npz", x=np.zeros(3))
     with pytest.raises(UserError, match="no_model"):

@@ -202,6 +202,7 @@ def test_galleries_of_a_protocol_with_some_cameras_alone():
         split, features = side(people, np.arange(12))
         rows = np.eye(3, dtype=np.float32)[people]
         labels = {**features.labels, "camera": cameras}
+        split = dataclasses.replace(split, labels=labels)
         names = tuple(f"{name}_camera{camera}_{row}.jpg" for row, camera in enumerate(cameras))
         split = dataclasses.replace(split, names=names)
         sides[name] = (split, FeatureSet(rows, labels, names))
