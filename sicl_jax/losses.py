@@ -86,13 +86,9 @@ def hard_triplet(features: jax.Array, labels: jax.Array, margin: float) -> jax.A
     """
     distances = pairwise_distances(features)
     same = labels[:, None] == labels[None, :]
-    positive = jnp.argmax(jnp.where(same, distances, -jnp.inf), axis=1)
-    negative = jnp.argmin(jnp.where(same, jnp.inf, distances), axis=1)
-
-    def chosen(columns):
-        return jnp.take_along_axis(distances, columns[:, None], axis=1)[:, 0]
-
-    return jnp.mean(jax.nn.relu(chosen(positive) - chosen(negative) + margin))
+    positive = jnp.max(jnp.where(same, distances, -jnp.inf), axis=1)
+    negative = jnp.min(jnp.where(same, jnp.inf, distances), axis=1)
+    return jnp.mean(jax.nn.relu(positive - negative + margin))
 
 
 def distillation(teacher: jax.Array, student: jax.Array, temperature: float) -> jax.Array:
