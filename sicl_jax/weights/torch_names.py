@@ -127,8 +127,8 @@ def assign(
         shown = "; ".join(fault[:120] for fault in faults[:_LISTED])
         more = f"; and {len(faults) - _LISTED} more" if len(faults) > _LISTED else ""
         raise UserError(
-            f"{source}: does not fit the model that the config describes "
-            f"(block, stage_sizes, width): {shown}{more}"
+            f"{source}: does not fit the model that the config describes (config.model): "
+            f"{shown}{more}"
         )
     for name, entry in names.items():
         array = arrays[name]

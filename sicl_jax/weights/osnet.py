@@ -1,0 +1,66 @@
+"""Published names of OSNet's blocks, and ImageNet weights from the public OSNet's file."""
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+
+from sicl_jax.models.osnet import Block, ConvNorm, LightConv, OSNet
+from sicl_jax.weights import torch_names
+from sicl_jax.weights.torch_names import Names
+
+# The public file's embedding layer and classifier, which are not the backbone's.
+HEAD = ("fc.0.", "fc.1.", "classifier.")
+
+
+def names(module: OSNet) -> Names:
+    """The public OSNet's names of a backbone's variables (`osnet_x1_0_imagenet.pth`)."""
+    result = conv_norm("conv1", module.conv1)
+    for name in ("conv2", "conv3", "conv4"):
+        stage = getattr(module, name)
+        for index, part in enumerate(stage.blocks):
+            result |= block(f"{name}.{index}", part)
+        if stage.transition is not None:
+            result |= conv_norm(f"{name}.{len(stage.blocks)}.0", stage.transition)
+    return result | conv_norm("conv5", module.conv5)
+
+
+def conv_norm(prefix: str, module: ConvNorm) -> Names:
+    """Names of a convolution and its batch norm."""
+    return {
+        f"{prefix}.conv.weight": module.conv.kernel,
+        **torch_names.batch_norm(f"{prefix}.bn", module.bn),
+    }
+
+
+def block(prefix: str, module: Block) -> Names:
+    """Names of an OSNet block."""
+    result = conv_norm(f"{prefix}.conv1", module.conv1)
+    result |= _light_conv(f"{prefix}.conv2a", module.conv2a[0])
+    for letter in "bcd":
+        for index, layer in enumerate(getattr(module, f"conv2{letter}")):
+            result |= _light_conv(f"{prefix}.conv2{letter}.{index}", layer)
+    for name in ("fc1", "fc2"):
+        conv = getattr(module.gate, name)
+        result |= {
+            f"{prefix}.gate.{name}.weight": conv.kernel,
+            f"{prefix}.gate.{name}.bias": conv.bias,
+        }
+    result |= conv_norm(f"{prefix}.conv3", module.conv3)
+    if module.downsample is not None:
+        result |= conv_norm(f"{prefix}.downsample", module.downsample)
+    return result
+
+
+def _light_conv(prefix: str, module: LightConv) -> Names:
+    return {
+        f"{prefix}.conv1.weight": module.conv1.kernel,
+        f"{prefix}.conv2.weight": module.conv2.kernel,
+        **torch_names.batch_norm(f"{prefix}.bn", module.bn),
+    }
+
+
+def assign(module: OSNet, arrays: Mapping[str, np.ndarray], source: str | os.PathLike[str]) -> None:
+    """Fills a backbone from the public file's arrays; `source` is named in errors."""
+    head = [name for name in arrays if name.startswith(HEAD)]
+    torch_names.assign(names(module), arrays, source, ignored=head)
