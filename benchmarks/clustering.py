@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from sicl_jax.clustering import cluster, nearest_neighbors
-from sicl_jax.clustering.blocks import num_workers
 from sicl_jax.clustering.search import choose_search
+from sicl_jax.data.files import usable_cores
 
 CLUSTER_SIZE = 60
 INTRINSIC = 64  # Dimensions in which features vary; embeddings fill few of theirs.
@@ -154,7 +154,7 @@ def measure(arguments: argparse.Namespace) -> dict:
         "d": arguments.d,
         "search": choose_search(arguments.search, arguments.n),
         "noise": arguments.noise,
-        "cores": num_workers(),
+        "cores": usable_cores(),
         "search_seconds": round(search_seconds, 3),
         "rest_seconds": round(result.rest_seconds, 3),
         "rest_over_search": round(result.rest_seconds / search_seconds, 4),

@@ -1,16 +1,12 @@
 """Blocks of rows in threads, each thread with scratch arrays of its own."""
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 
 import numpy as np
 
-
-def num_workers() -> int:
-    """Number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from sicl_jax.data.files import usable_cores
 
 
 class Scratch:
@@ -31,7 +27,7 @@ def map_blocks(
     `work` must spend its time in code that releases the GIL.
     """
     firsts = range(0, num_rows, block_rows)
-    workers = min(num_workers(), len(firsts)) or 1
+    workers = min(usable_cores(), len(firsts)) or 1
     pool: SimpleQueue[Scratch] = SimpleQueue()
     for _ in range(workers):
         pool.put(Scratch(num_rows))

@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple, Self
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 
-from sicl_jax.clustering.blocks import num_workers
+from sicl_jax.data.files import usable_cores
 from sicl_jax.evaluation.distances import BLOCK_BYTES, DistanceRows, distance_rows, row_ranges
 from sicl_jax.evaluation.features import UNKNOWN, FeatureSet
 from sicl_jax.evaluation.places import count_persons_before, place_members
@@ -144,7 +144,7 @@ def rank(
         distances = distance_rows(query, gallery)
     ranker = _Ranker(query, gallery)
     rankings = {name: Ranking.skipped(len(query)) for name in rules}
-    with ThreadPoolExecutor(max_workers=num_workers()) as pool:
+    with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
         for start, stop in row_ranges(len(query), len(gallery), block_bytes):
             block = np.ascontiguousarray(distances(start, stop), np.float32)
             shared = None

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
+from sicl_jax.data.files import usable_cores
 from sicl_jax.errors import UserError
 
 EMPTY_LIMIT = 0.05  # Share of empty masks above which training warns.
@@ -200,7 +201,7 @@ def mask_signs(person: Bool[np.ndarray, "h w"], name: str = "") -> MaskSigns:
 
 def default_threads() -> int:
     """One thread a usable core, two at least, so that reading and computing overlap."""
-    return max(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
+    return max(2, usable_cores())
 
 
 def _read_signs(path: Path, root: Path) -> MaskSigns:
