@@ -17,8 +17,8 @@ def dbscan(similarity: sp.csr_array, eps: float, min_samples: int) -> np.ndarray
 
     Args:
         similarity: (N, N) symmetric CSR with the diagonal; absent entries are further than `eps`.
-        eps: largest distance between neighbours, below 1.
-        min_samples: neighbours, itself included, that make a sample a core sample.
+        eps: Largest distance between neighbours, below 1.
+        min_samples: Neighbours, itself included, that make a sample a core sample.
 
     Returns:
         (N,) int32, clusters numbered from 0, -1 for unclustered samples.

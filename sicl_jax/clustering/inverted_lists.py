@@ -21,8 +21,8 @@ def inverted_list_neighbors(base: np.ndarray, k: int, probes: int):
 
     Args:
         base: (N, D) float32 unit rows.
-        k: length of the lists, at most N.
-        probes: lists read per row.
+        k: Length of the lists, at most N.
+        probes: Lists read per row.
 
     Returns:
         (N, k) int32 indices, -1 where fewer were met, and (N, k) float32 products, largest first.

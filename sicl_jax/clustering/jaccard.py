@@ -26,7 +26,7 @@ class Encoding:
     Attributes:
         row_starts, columns, weights: CSR of V.
         column_starts, rows, column_weights: CSC of V, rows rising within a column.
-        positions: where in its column each entry of the CSR is.
+        positions: Where in its column each entry of the CSR is.
     """
 
     row_starts: np.ndarray
@@ -74,18 +74,18 @@ def jaccard_similarity(
 
     Args:
         features: (N, D) rows of unit length; others are brought to it.
-        k1: neighbours searched, the row itself among them.
-        k2: neighbours averaged over, the row itself among them.
-        min_similarity: entries below it are left out, as are those of pairs without overlap.
-        search: engine of the neighbour search, see `search.py`.
-        probes: see `nearest_neighbors`.
+        k1: Neighbours searched, the row itself among them.
+        k2: Neighbours averaged over, the row itself among them.
+        min_similarity: Entries below it are left out, as are those of pairs without overlap.
+        search: Engine of the neighbour search, see `search.py`.
+        probes: See `nearest_neighbors`.
 
     Returns:
         (N, N) float32 CSR, symmetric, indices sorted, ones on the diagonal.
 
     Raises:
-        UserError: features with NaN or infinities.
-        UsageError: k1 or k2 below 1, or an unknown search.
+        UserError: Features with NaN or infinities.
+        UsageError: `k1` or `k2` below 1, or an unknown search.
     """
     check_neighbor_counts(k1, k2)
     features = unit_rows(features)

@@ -20,7 +20,7 @@ def cluster_prototypes(bank, labels) -> np.ndarray:
         (C, D) float32.
 
     Raises:
-        UserError: lengths differ, or a label between 0 and the largest is used by no row.
+        UserError: Lengths differ, or a label between 0 and the largest is used by no row.
     """
     bank = np.asarray(bank, np.float32)
     labels = np.asarray(labels)
@@ -53,15 +53,15 @@ def neighbor_clusters(
     Args:
         prototypes: (C, D) prototypes, or a pair (bank (N, D), labels (N,)) to take them from.
         num_neighbors: K, length of the lists.
-        compat: which similarity.
-        search: engine of the blocked search, see `search.py`.
+        compat: Which similarity.
+        search: Engine of the blocked search, see `search.py`.
 
     Returns:
         (C, K) int32 labels and (C, K) float32 similarities.
 
     Raises:
-        UsageError: an unknown `compat` or a negative `num_neighbors`.
-        UserError: labels that do not fit the bank.
+        UsageError: An unknown `compat` or a negative `num_neighbors`.
+        UserError: Labels that do not fit the bank.
     """
     if compat not in ("paper", "released"):
         raise UsageError(f"compat: {compat!r} is neither 'paper' nor 'released'")

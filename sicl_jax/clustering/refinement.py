@@ -34,7 +34,7 @@ def refinement_scores(encoding: Encoding, labels: np.ndarray, tight_labels: np.n
     share i's cluster or its tight cluster but not both.
 
     Args:
-        encoding: the k-reciprocal encoding.
+        encoding: The k-reciprocal encoding.
         labels: (N,) int32 contiguous, every unclustered sample a cluster of its own.
         tight_labels: (N,) int32 likewise, at the tighter eps.
     """
@@ -59,10 +59,10 @@ def refine(
     """Keeps a sample in its cluster when ratio * J <= I; makes it a cluster of one otherwise.
 
     Args:
-        encoding: the k-reciprocal encoding.
+        encoding: The k-reciprocal encoding.
         dbscan_labels: (N,) int32, -1 = unclustered.
         tight_labels: (N,) int32 likewise, at the tighter eps.
-        ratio: above 1 fewer samples are kept, below 1 more.
+        ratio: Above 1 fewer samples are kept, below 1 more.
 
     Returns:
         (N,) int32 contiguous labels.

@@ -46,7 +46,7 @@ def unit_rows(features) -> np.ndarray:
         features: (N, D) real numbers, NumPy or JAX.
 
     Raises:
-        UserError: not a matrix, empty, or a NaN or infinity; the message names the row.
+        UserError: Not a matrix, empty, or a NaN or infinity; the message names the row.
     """
     features = np.ascontiguousarray(features, dtype=np.float32)
     if features.ndim != 2 or features.size == 0:
@@ -67,7 +67,7 @@ def choose_search(search: Search, num_rows: int) -> str:
     """The engine that `search` stands for: by size and device where it is `auto`.
 
     Raises:
-        UsageError: an unknown name.
+        UsageError: An unknown name.
     """
     if search not in SEARCHES:
         raise UsageError(f"search: {search!r} is not one of {', '.join(SEARCHES)}")
@@ -91,12 +91,12 @@ def nearest_neighbors(
 
     Args:
         features: (N, D) float32 rows of length one or zero.
-        k: length of the lists; cut to N.
-        search: the engine.
-        probes: inverted lists read per row by `ivf`; more is slower and finds more.
+        k: Length of the lists; cut to N.
+        search: The engine.
+        probes: Inverted lists read per row by `ivf`; more is slower and finds more.
 
     Raises:
-        UsageError: an unknown engine, or `k` or `probes` below 1.
+        UsageError: An unknown engine, or `k` or `probes` below 1.
     """
     if k < 1 or probes < 1:
         raise UsageError(f"k = {k}, probes = {probes}: both have to be at least 1")
@@ -126,8 +126,8 @@ def top_products(matrix: np.ndarray, k: int, *, search: Search = "auto"):
 
     Args:
         matrix: (N, D) float32, rows of any length. JAX compiles one program for a range of N.
-        k: at most N.
-        search: the engine; `ivf` counts as `faiss` here.
+        k: At most N.
+        search: The engine; `ivf` counts as `faiss` here.
 
     Returns:
         (N, k) indices and (N, k) float32 products, largest first.

@@ -20,13 +20,13 @@ def with_intervals(result: Result, samples: int, *, level: float = 0.95, seed: i
     """The result with a confidence interval of each figure.
 
     Args:
-        result: of `summarize` or `average`.
-        samples: number of times that the queries are drawn anew, with replacement.
-        level: share of the samples within the interval.
-        seed: decides the samples.
+        result: Of `summarize` or `average`.
+        samples: Number of times that the queries are drawn anew, with replacement.
+        level: Share of the samples within the interval.
+        seed: Decides the samples.
 
     Raises:
-        UsageError: fewer than 2 samples, or a level that is not between 0 and 1.
+        UsageError: Fewer than 2 samples, or a level that is not between 0 and 1.
     """
     if samples < 2 or not 0 < level < 1:
         raise UsageError(

@@ -40,15 +40,15 @@ def ranked_galleries(
     top: int = 10,
     distances: DistanceRows | None = None,
 ) -> RankedGalleries:
-    """Rank the gallery for some queries and keep the first images.
+    """Ranks the gallery for some queries and keeps the first images.
 
     Args:
-        query: the queries.
-        gallery: the gallery.
-        chosen: rows of the queries to rank for.
-        rule: what is dropped from the gallery.
-        top: number of images to keep.
-        distances: as for `ranking.rank`.
+        query: The queries.
+        gallery: The gallery.
+        chosen: Rows of the queries to rank for.
+        rule: What is dropped from the gallery.
+        top: Number of images to keep.
+        distances: As for `ranking.rank`.
     """
     if distances is None:
         distances = distance_rows(query, gallery)

@@ -24,14 +24,14 @@ class Result:
 
     Attributes:
         cmc: (50,) share of queries with a true match among the first 1, 2, ... images.
-        mAP: mean average precision.
-        mINP: mean inverse negative penalty.
-        queries: number of queries counted.
-        skipped: number of queries without a true match, left out of all figures.
-        draws: number of galleries drawn, over which the figures are means; 1 if none was drawn.
-        std: standard deviation over the draws (of the draws themselves, not of their mean) of
+        mAP: Mean average precision.
+        mINP: Mean inverse negative penalty.
+        queries: Number of queries counted.
+        skipped: Number of queries without a true match, left out of all figures.
+        draws: Number of galleries drawn, over which the figures are means; 1 if none was drawn.
+        std: Standard deviation over the draws (of the draws themselves, not of their mean) of
             each figure, or None if none was drawn.
-        interval: the bootstrap's lower and upper bound of each figure, or None if not asked for.
+        interval: The bootstrap's lower and upper bound of each figure, or None if not asked for.
         rankings: What each query came to, for each draw.
         cameras: (Q,) of the queries, -1 unknown, or None where nobody told.
     """

@@ -10,7 +10,7 @@ class Bar(Protocol):
     """The progress of one task."""
 
     def advance(self, amount: int = 1) -> None:
-        """Count `amount` more units done."""
+        """Counts `amount` more units done."""
 
 
 MakeBar = Callable[[int, str], AbstractContextManager[Bar]]
@@ -19,7 +19,7 @@ MakeBar = Callable[[int, str], AbstractContextManager[Bar]]
 
 class _Silence:
     def advance(self, amount: int = 1) -> None:
-        """Tell nobody."""
+        """Tells nobody."""
 
 
 @contextlib.contextmanager

@@ -38,9 +38,9 @@ class Reranking:
     """Parameters, with the paper's values.
 
     Attributes:
-        k1: nearest neighbours that may be reciprocal, the point itself not counted.
-        k2: nearest neighbours whose vectors are averaged, the point itself among them.
-        weight: share of the original distance in the final one (the paper's lambda).
+        k1: Nearest neighbours that may be reciprocal, the point itself not counted.
+        k2: Nearest neighbours whose vectors are averaged, the point itself among them.
+        weight: Share of the original distance in the final one (the paper's lambda).
     """
 
     k1: int = 20
@@ -48,10 +48,10 @@ class Reranking:
     weight: float = 0.3
 
     def __post_init__(self):
-        """Check the parameters.
+        """Checks the parameters.
 
         Raises:
-            UsageError: a parameter out of its range.
+            UsageError: A parameter out of its range.
         """
         if self.k1 < 1 or self.k2 < 1 or not 0 <= self.weight <= 1:
             raise UsageError(
@@ -73,11 +73,11 @@ def reranked_rows(
     The work on neighbours, O(N^2 D) time and O(N k) memory, is done here and now.
 
     Args:
-        queries: features of the queries.
-        gallery: features of the gallery.
-        parameters: of the method.
-        block_bytes: memory of one block of distances.
-        advance: told the number of points done here, N in all.
+        queries: Features of the queries.
+        gallery: Features of the gallery.
+        parameters: Of the method.
+        block_bytes: Memory of one block of distances.
+        advance: Told the number of points done here, N in all.
     """
     points = np.concatenate([queries, gallery])
     neighbors, farthest = _neighbors(points, parameters.k1 + 1, block_bytes, advance)
@@ -151,13 +151,13 @@ def _add_jaccard(
     """Add `share` times the Jaccard distance to a block of distances.
 
     Args:
-        starts: row starts of the CSR vectors of the block's queries.
-        columns: their columns.
-        weights: their values.
-        column_starts: column starts of the CSC vectors of the gallery.
-        rows: their rows.
-        column_weights: their values.
-        share: factor of the Jaccard distance.
+        starts: Row starts of the CSR vectors of the block's queries.
+        columns: Their columns.
+        weights: Their values.
+        column_starts: Column starts of the CSC vectors of the gallery.
+        rows: Their rows.
+        column_weights: Their values.
+        share: Factor of the Jaccard distance.
         block: (B, G) float32, changed in place.
     """
     overlap = np.empty(block.shape[1], np.float32)
