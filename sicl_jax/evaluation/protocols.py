@@ -253,7 +253,7 @@ _TABLES: dict[str, tuple[Protocol, ...]] = {
         *_sysu_mm01("all_search", 1, 2, 4, 5),
         *_sysu_mm01("indoor_search", 1, 2),
     ),
-    # One split of the identities is one trial; the builder's ten configs are the ten trials.
+    # One split of the identities is one trial; the builder has a config for each of the ten.
     "regdb": _both_directions(),
     "llcm": _both_directions(Draw(("identity", "camera"), released=True), count="identities"),
 }
