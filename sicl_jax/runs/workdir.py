@@ -27,7 +27,7 @@ def check(folder: pathlib.Path, config: ml_collections.ConfigDict, fingerprint: 
         UserError: The folder holds a run of another config, or of data that have changed, or one
             whose files are damaged; or it holds files that are no run's.
     """
-    if not any((folder / "checkpoints").glob("*/[0-9]*")):
+    if not any(path.name.isdecimal() for path in (folder / "checkpoints").glob("*/*")):
         if foreign := sorted(path.name for path in folder.iterdir() if path.name not in _OWN_FILES):
             raise UserError(
                 f"{folder}: holds {foreign[0]}, which is no file of a run; choose an empty or new "
