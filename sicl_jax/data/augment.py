@@ -241,7 +241,7 @@ def _per_image(chosen, images):
 
 def _crop(images, starts, size):
     def crop(image, start):
-        begin = (start[0], start[1]) + (0,) * (image.ndim - 2)
+        begin = jnp.pad(start, (0, image.ndim - 2))
         return jax.lax.dynamic_slice(image, begin, (*size, *image.shape[2:]))
 
     return jax.vmap(crop)(images, starts)

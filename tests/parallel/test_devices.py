@@ -5,7 +5,6 @@ import pathlib
 import subprocess
 import sys
 
-import controls
 import jax
 import numpy as np
 import pytest
@@ -25,15 +24,13 @@ _MEANINGLESS = (
 )
 
 
+_TOLERANCE = 1e-7  # Banks start from float32 features.
+
+
 @pytest.fixture(scope="module")
 def one_device():
-    return {feed: tiny_training.train(feed) for feed in (feeds.ResidentFeed, feeds.HostFeed)}
-
-
-@pytest.fixture(scope="module")
-def off_by_one_bit():
-    """The same training on one device, the initial weights off by one last bit."""
-    return [tiny_training.train(feeds.ResidentFeed, nudge=seed) for seed in range(4)]
+    with jax.enable_x64(True):
+        return {feed: tiny_training.train(feed) for feed in (feeds.ResidentFeed, feeds.HostFeed)}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +38,7 @@ def eight_devices(tmp_path_factory):
     out = tmp_path_factory.mktemp("eight") / "out.npz"
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
     script = pathlib.Path(tiny_training.__file__)
-    environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_ENABLE_X64": "1"}
     subprocess.run([sys.executable, script, out], check=True, env=environment)
     with np.load(out) as archive:
         return dict(archive)
@@ -61,37 +58,33 @@ def _layers(arrays, prefix):
     return {name: np.concatenate(parts) for name, parts in layers.items()}
 
 
-def _compared(arrays):
-    """What two trainings are compared by: losses, banks, layers of weights and statistics."""
-    rows = {name: arrays[name][: tiny_training.IMAGES] for name in arrays if "bank" in name}
-    return {
-        "losses": {"losses": arrays["losses"]},
-        "banks": {name: array for name, array in rows.items() if name.endswith("rows")},
-        "params": _layers(arrays, "params"),
-        "statistics": _layers(arrays, "statistics"),
-    }
+def _error(found, wanted):
+    return np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
 
 
 @pytest.mark.parametrize("feed", [feeds.ResidentFeed, feeds.HostFeed])
-def test_eight_devices_train_as_one(one_device, off_by_one_bit, eight_devices, feed):
-    one, eight = _compared(one_device[feed]), _compared(_of(eight_devices, feed))
-    others = [_compared(control) for control in off_by_one_bit]
-    for kind, wanted in one.items():
-        controls.assert_close(eight[kind], wanted, [control[kind] for control in others])
+def test_eight_devices_train_as_one(one_device, eight_devices, feed):
+    """In float64: in float32 Adam and ReLUs amplify rounding as far as the machine has it."""
+    one, eight = one_device[feed], _of(eight_devices, feed)
+    assert _error(eight["losses"], one["losses"]) < _TOLERANCE
+    for prefix in ("params", "statistics"):
+        expected, got = _layers(one, prefix), _layers(eight, prefix)
+        assert expected.keys() == got.keys()
+        for layer, values in expected.items():
+            assert _error(got[layer], values) < _TOLERANCE, layer
+    for bank in ("rgb", "silhouette", "fusion"):
+        rows = eight[f"bank {bank} rows"][: tiny_training.IMAGES]
+        assert _error(rows, one[f"bank {bank} rows"]) < _TOLERANCE, bank
 
 
-def test_training_changes_the_weights(one_device, off_by_one_bit):
-    """So that agreement says something: every layer moves by far more than rounding moves it."""
+def test_training_changes_the_weights(one_device):
+    """So that agreement says something: the layers move by far more than they may differ."""
     config = tiny_training.make_config()
     _, state = tiny_training.start(config, tiny_training.make_data())
     named = tiny_training.named(state.weights.params)
     before = _layers({f"params {name}": leaf for name, leaf in named}, "params")
-    after = _layers(one_device[feeds.ResidentFeed], "params")
-    others = [_layers(control, "params") for control in off_by_one_bit]
-    for layer, values in after.items():
-        rounding = max(controls.error(other[layer], values) for other in others)
-        moved = controls.error(before[layer], values)
-        assert moved > 20 * rounding, (layer, moved, rounding)
+    for layer, values in _layers(one_device[feeds.ResidentFeed], "params").items():
+        assert _error(values, before[layer]) > 1000 * _TOLERANCE, layer
 
 
 def test_feeds_agree_to_the_last_bit(one_device):

@@ -10,7 +10,6 @@ import contextlib
 import pathlib
 import sys
 
-import controls
 import jax
 import numpy as np
 
@@ -32,8 +31,6 @@ SETTINGS = (
     "epochs=20",
     f"steps_per_epoch={STEPS}",
     "batch_size=16",
-    # At the published 3.5e-4 rounding grows a hundredfold in the steps.
-    "optimizer.learning_rate=1e-4",
 )
 
 
@@ -61,19 +58,11 @@ def made_up_split(images: np.ndarray, masks: np.ndarray) -> Split:
     return Split({"image": images, "mask": masks}, labels, ("",) * count)
 
 
-def start(config, data: Split, *, nudge: int | None = None):
-    """The method, and its state with pseudo-labels of four images and neighbours.
-
-    Args:
-        config: Of the run.
-        data: What it trains on.
-        nudge: A seed to move the initial weights by one last bit.
-    """
+def start(config, data: Split):
+    """The method, and its state with pseudo-labels of four images and neighbours."""
     method = methods.create(config)
     source = Source(method, data, 0)
     weights = source.weights()
-    if nudge is not None:
-        weights = controls.nudged(weights, nudge)
     state = method.start(weights, method.initial_memory(weights, source))
     labels = np.arange(len(data), dtype=np.int32) // 4
     return method, method.with_labels(state, labels, epoch=config.epochs // 2)
@@ -89,10 +78,10 @@ def no_implicit_transfers():
         jax.config.update("jax_transfer_guard", "allow")
 
 
-def train(make_feed, *, nudge: int | None = None) -> dict[str, np.ndarray]:
+def train(make_feed) -> dict[str, np.ndarray]:
     """Losses, weights and banks after the steps, and the compiled program."""
     config, data = make_config(), make_data()
-    method, state = start(config, data, nudge=nudge)
+    method, state = start(config, data)
     feed = make_feed(columns_of(data, (*method.forms, *method.labels)))
     seed = devices.put_replicated(np.uint32(0))
     batches = method.draw_batches(state, data, 0)
