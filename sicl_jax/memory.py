@@ -125,7 +125,8 @@ def update(
     moved = _moved(old, indexes, features, momentum)
     labels = clusters.labels[indexes]
     first = _first_of_equals(indexes) == jnp.arange(indexes.shape[0])
-    share = jnp.where(first, 1.0 / jnp.maximum(clusters.counts[labels], 1.0), 0.0)
+    counts = jnp.maximum(clusters.counts[labels], 1.0).astype(moved.dtype)
+    share = jnp.where(first, 1.0 / counts, 0.0)
     change = (moved - old) * share[:, None]
     return Bank(
         rows=bank.rows.at[indexes].set(moved),

@@ -1,10 +1,28 @@
-"""Recomputes golden numbers, those of the authors' published code, on the device in use.
+"""Recomputes golden numbers, those of the methods' published code, on the device in use.
 
-One module per golden file, each with a function `check(golden)` that yields a
-`Check` per quantity. The tests assert the verdicts of the same checkers.
+A method brings its checks with it: `Method.golden_checks()` returns checkers by the stem of the
+golden file that each recomputes,
+
+    CHECKS = {"losses": check_losses, "train_steps": check_train_steps}
+
+    def check_losses(golden: Golden) -> Iterator[Check]:
+        loss = my_loss(jnp.asarray(golden["logits"]), golden["labels"])
+        yield golden.check("loss", loss, 1e-4)
+
+by convention from the module `verify` of its package, imported only when it is called.
+`sicl-jax verify` and the tests do the rest: files that are missing or damaged, the table, the exit
+code. Verdicts are relative to the largest magnitude of an array. What comes after an optimiser is
+judged by `Golden.check_controlled`: float32 differs from machine to machine, and Adam divides by
+the gradient's magnitude, so where that is small rounding decides the direction. The tolerance is
+then what the same program makes of inputs that are off by one last bit, five times over, if that is
+more than the fixed one; such a quantity is called ill-conditioned. In float64
+(`sicl-jax verify --float64`) hardly any is.
+
+Modules here check what several methods share; SiCL's own checks are in `methods/sicl/verify.py`.
 """
 
 from sicl_jax.verify.checks import Check
-from sicl_jax.verify.folder import FILES, GOLDEN, verify
+from sicl_jax.verify.files import Golden
+from sicl_jax.verify.folder import GOLDEN, verify, verify_file
 
-__all__ = ["FILES", "GOLDEN", "Check", "verify"]
+__all__ = ["GOLDEN", "Check", "Golden", "verify", "verify_file"]

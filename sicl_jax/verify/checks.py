@@ -1,13 +1,13 @@
 """A verdict on one quantity, and the errors that verdicts are made of."""
 
 import dataclasses
-import os
-import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
-from sicl_jax.errors import UserError
+CONTROL_FACTOR = 5.0
+"""How many times what a control measures two programs may differ by: they round everywhere, the
+control's inputs once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,68 +15,35 @@ class Check:
     """One quantity, recomputed and compared.
 
     Attributes:
-        file: Name of the golden file.
+        file: The golden file.
         quantity: Its name in the file; a star stands for several arrays, the worst of which counts.
         error: The largest relative error, `relative_error` unless it is one of labels.
-        tolerance: What it may be.
+        tolerance: What it may be where the quantity is well-conditioned.
+        control: What the error is of the same program on inputs that are off by one last bit;
+            0 where that was not measured.
     """
 
     file: str
     quantity: str
     error: float
     tolerance: float
+    control: float = 0.0
+
+    @property
+    def allowed(self) -> float:
+        """What the error may be: a control that is not finite allows nothing more."""
+        measured = CONTROL_FACTOR * self.control
+        return max(self.tolerance, measured if np.isfinite(measured) else 0.0)
+
+    @property
+    def ill_conditioned(self) -> bool:
+        """Whether rounding alone may move the quantity by more than the tolerance."""
+        return self.allowed > self.tolerance
 
     @property
     def ok(self) -> bool:
-        """Whether the error is within the tolerance; NaN never is."""
-        return self.error <= self.tolerance
-
-
-class Golden:
-    """The arrays of a golden file, read when they are asked for.
-
-    Raises:
-        UserError: On reading, when the file is damaged or lacks the array.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]):
-        self._path = pathlib.Path(path)
-        self.file = self._path.name
-        try:
-            self._archive = np.load(self._path)
-        except Exception as error:  # NumPy and zipfile raise many kinds of errors.
-            raise UserError(f"{self._path}: not a readable .npz file; copy it again") from error
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._archive.files
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self:
-            raise UserError(f"{self._path}: lacks {name}; is it a file of the golden format?")
-        try:
-            return self._archive[name]
-        except Exception as error:  # As above.
-            raise UserError(f"{self._path}: {name} is damaged; copy the file again") from error
-
-    def with_prefix(self, prefix: str, *, but_not: Iterable[str] = ()) -> dict[str, np.ndarray]:
-        """Arrays by the rest of their names, but for those that begin with another prefix."""
-        return {
-            name.removeprefix(prefix): self[name]
-            for name in self._archive.files
-            if name.startswith(prefix) and not name.startswith(tuple(but_not))
-        }
-
-    def check(self, quantity: str, actual, tolerance: float) -> Check:
-        """Compares with the array of that name."""
-        return self.verdict(quantity, relative_error(actual, self[quantity]), tolerance)
-
-    def check_partition(self, quantity: str, labels: np.ndarray) -> Check:
-        """Compares labels with the array of that name as partitions, -1 as -1."""
-        return self.verdict(quantity, partition_error(labels, self[quantity]), 0.0)
-
-    def verdict(self, quantity: str, error: float, tolerance: float) -> Check:
-        """A verdict on an error computed elsewhere."""
-        return Check(self.file, quantity, float(error), tolerance)
+        """Whether the error is within what is allowed; NaN never is."""
+        return self.error <= self.allowed
 
 
 def relative_error(actual, expected, *, least: float = 0.0) -> float:
@@ -115,6 +82,16 @@ def group_error(
         for name, array in expected.items()
     ]
     return max(errors)
+
+
+def norm_error(actual: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> float:
+    """Norm of the difference of several arrays over the norm of what they should be."""
+    difference = sum(
+        np.sum(np.square(np.asarray(actual[name], np.float64) - expected[name]))
+        for name in expected
+    )
+    size = sum(np.sum(np.square(np.asarray(a, np.float64))) for a in expected.values())
+    return float(np.sqrt(difference / size)) if size else float(np.sqrt(difference))
 
 
 def partition_error(labels: np.ndarray, expected: np.ndarray) -> float:

@@ -8,14 +8,15 @@ from sicl_jax import clustering
 from sicl_jax.clustering.dbscan import give_own_clusters
 from sicl_jax.clustering.jaccard import encode
 from sicl_jax.clustering.refinement import refinement_scores
-from sicl_jax.verify.checks import Check, Golden, relative_error
+from sicl_jax.verify.checks import Check, relative_error
+from sicl_jax.verify.files import Golden
 
 _TOLERANCE = 1e-4
 
 
 def check(golden: Golden) -> Iterator[Check]:
     """Recomputes the file."""
-    features = golden["features"]
+    features = golden["features"].astype(np.float32)
     k1, k2 = int(golden["k1"]), int(golden["k2"])
     similarity = clustering.jaccard_similarity(features, k1, k2).toarray()
     yield golden.check("jaccard_distance", 1 - similarity, _TOLERANCE)
@@ -38,7 +39,7 @@ def check(golden: Golden) -> Iterator[Check]:
     neighbors = clustering.nearest_neighbors(features, k1)
     scores = refinement_scores(encode(features, neighbors, k1, k2), labels, tight)
     yield golden.check("sample_tight_score", scores.tight, _TOLERANCE)
-    spread = golden["cluster_score"][golden["pseudo_labels"]]
+    spread = golden.expected("cluster_score")[golden["pseudo_labels"]]
     yield golden.verdict("cluster_score", relative_error(scores.spread, spread), _TOLERANCE)
     yield golden.check_partition("refined_labels", found.labels)
     yield from _check_neighbors(golden)
@@ -47,10 +48,11 @@ def check(golden: Golden) -> Iterator[Check]:
 def _check_neighbors(golden: Golden) -> Iterator[Check]:
     """The similar clusters of each, under both formulas; the file lists the cluster itself too."""
     labels = np.unique(golden["refined_labels"], return_inverse=True)[1]
-    prototypes = clustering.cluster_prototypes(golden["fusion_features"], labels)
+    features = golden["fusion_features"].astype(np.float32)
+    prototypes = clustering.cluster_prototypes(features, labels)
     for name, compat in {"cosine": "paper", "released": "released"}.items():
         theirs = golden[f"neighbor_labels_{name}"]
-        values = golden[f"neighbor_similarity_{name}"]
+        values = golden.expected(f"neighbor_similarity_{name}")
         others, expected = _without_own(theirs, values)
         found, similarity = clustering.neighbor_clusters(prototypes, others.shape[1], compat)
         error = _ranking_error(found, others, expected)

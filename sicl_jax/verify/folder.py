@@ -1,66 +1,100 @@
-"""Checks every golden file of a folder."""
+"""Checks every golden file of a method's folder, or of all methods' folders."""
 
-import importlib
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import jax
 
 from sicl_jax.errors import UserError, one_line
-from sicl_jax.verify.checks import Check, Golden
+from sicl_jax.register import METHODS
+from sicl_jax.verify.checks import Check
+from sicl_jax.verify.files import Golden
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
-FILES = ("clustering", "memory", "train_steps", "optimizer", "evaluation", "schp")
+_AT_THE_ROOT = "sicl"  # Its files lie in the golden folder itself, those of others in their own.
+
+Checker = Callable[[Golden], Iterable[Check]]
 
 
 def verify(
-    folder: str | os.PathLike[str] = GOLDEN, *, allow_missing: bool = False
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    method: str | None = None,
+    allow_missing: bool = False,
+    float64: bool = False,
 ) -> Iterator[Check]:
     """Recomputes everything in a folder of golden files.
 
     Args:
-        folder: Files of the format of the shipped ones; sizes, seeds and parameters are theirs.
+        folder: Files of the format of the shipped ones, those if None: of the method, or, where
+            none is named, SiCL's and a folder for each other method. Sizes, seeds and parameters
+            are the files'.
+        method: One of `register.METHODS`; all that have checks if None.
         allow_missing: Skip files that are not there.
+        float64: Whether to compute models and training steps in float64.
 
     Yields:
-        A verdict per quantity, in the order of `FILES`.
+        A verdict per quantity.
 
     Raises:
-        UserError: The folder or a file is missing or damaged.
+        UsageError: There is no such method.
+        UserError: The method has no checks; the folder or a file is missing or damaged.
     """
-    for name in present(folder, allow_missing=allow_missing):
-        yield from verify_file(pathlib.Path(folder) / f"{name}.npz")
+    root = pathlib.Path(GOLDEN if folder is None else folder)
+    if method is None:
+        methods = [_AT_THE_ROOT, *(name for name in METHODS.names() if name != _AT_THE_ROOT)]
+        places = {name: root if name == _AT_THE_ROOT else root / name for name in methods}
+    else:
+        own_folder = folder is not None or method == _AT_THE_ROOT
+        places = {method: root if own_folder else root / method}
+    checks = {name: METHODS.get(name, "--method").golden_checks() for name in places}
+    if method is not None and not checks[method]:
+        raise UserError(f"--method {method}: it comes with no golden numbers to check")
+    files = [
+        (place / f"{stem}.npz", name, checker)
+        for name, place in places.items()
+        for stem, checker in checks[name].items()
+    ]
+    missing = [path for path, *_ in files if not path.is_file()]
+    if len(missing) == len(files):
+        names = ", ".join(path.name for path in missing)
+        raise UserError(f"{root}: holds none of {names}")
+    if missing and not allow_missing:
+        names = ", ".join(str(path.relative_to(root)) for path in missing)
+        raise UserError(f"{root}: lacks {names}; pass --allow_missing to skip them")
+    for path, name, checker in files:
+        if path not in missing:
+            shown = path.name if name == _AT_THE_ROOT else f"{name}/{path.name}"
+            yield from verify_file(path, checker, shown=shown, float64=float64)
 
 
-def verify_file(path: pathlib.Path) -> list[Check]:
-    """The verdicts on one golden file, whose name says which it is.
+def verify_file(
+    path: pathlib.Path,
+    checker: Checker | Mapping[str, Checker],
+    *,
+    shown: str = "",
+    float64: bool = False,
+) -> list[Check]:
+    """Recomputes one golden file.
+
+    Args:
+        path: The file.
+        checker: Its checker, or a method's by the stems of their files.
+        shown: What verdicts call the file; its name if empty.
+        float64: Whether to compute models and training steps in float64.
 
     Raises:
         UserError: The file is damaged, or its arrays do not fit each other.
     """
-    checker = importlib.import_module(f"sicl_jax.verify.{path.stem}")
+    if isinstance(checker, Mapping):
+        checker = checker[path.stem]
+    golden = Golden(path, shown=shown, float64=float64)
     try:
-        with jax.default_matmul_precision("highest"):
-            return list(checker.check(Golden(path)))
+        with jax.default_matmul_precision("highest"), jax.enable_x64(float64):
+            return list(checker(golden))
     except (ValueError, TypeError, IndexError) as error:
         raise UserError(
             f"{path}: cannot be recomputed; are its arrays of the golden format? "
             f"({one_line(error)})"
         ) from error
-
-
-def present(folder: str | os.PathLike[str], *, allow_missing: bool) -> list[str]:
-    """Names of the golden files in a folder, which has to have one at least.
-
-    Raises:
-        UserError: Files are missing and may not be, or all are.
-    """
-    folder = pathlib.Path(folder)
-    missing = [name for name in FILES if not (folder / f"{name}.npz").is_file()]
-    if missing and not allow_missing:
-        names = ", ".join(f"{name}.npz" for name in missing)
-        raise UserError(f"{folder}: lacks {names}; pass --allow_missing to skip them")
-    if len(missing) == len(FILES):
-        raise UserError(f"{folder}: holds none of {', '.join(f'{name}.npz' for name in FILES)}")
-    return [name for name in FILES if name not in missing]

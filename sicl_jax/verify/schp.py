@@ -13,7 +13,8 @@ from flax import nnx
 
 from sicl_jax.masks import extractor
 from sicl_jax.masks.params import load_parser
-from sicl_jax.verify.checks import Check, Golden, relative_error
+from sicl_jax.verify.checks import Check, relative_error
+from sicl_jax.verify.files import Golden
 from sicl_jax.weights.torch_files import save_state_dict
 
 _TOLERANCE = 1e-4
@@ -39,7 +40,7 @@ def check(golden: Golden) -> Iterator[Check]:
 def _check_input(golden: Golden) -> Check:
     square = extractor.network_input(golden["image_bgr"], _INPUT_SIZE)
     found = np.asarray(extractor.normalize(jnp.asarray(square[None])))[0]
-    expected = golden["network_input_sample"]
+    expected = golden.expected("network_input_sample")
     error = relative_error(found[::_SAMPLED, ::_SAMPLED], expected)
     return golden.verdict("network_input_sample", error, _TOLERANCE)
 

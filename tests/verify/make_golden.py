@@ -4,7 +4,8 @@
 
 They follow the formulas of `algorithm.md` and share nothing with the package, so that `sicl-jax
 verify FOLDER` is checked beyond the one set of sizes of the published code's own files. There is
-no `schp.npz` among them.
+no `schp.npz` and no `sampler.npz` among them. `train_steps.npz` is computed and written in
+float64, unless `--float32` asks for what PyTorch's float32 makes of it.
 """
 
 import argparse
@@ -291,6 +292,8 @@ def arrays(prefix, module):
 
 
 def train_steps(rng, _, options):
+    dtype = np.float32 if options.float32 else np.float64
+    torch.set_default_dtype(torch.float32 if options.float32 else torch.float64)
     batch, k = options.train_batch, options.train_neighbors
     models = {
         "rgb": Encoder(options.stage_sizes, options.width),
@@ -304,6 +307,7 @@ def train_steps(rng, _, options):
     images, masks = (torch.randn(count, 3, height, width) for _ in range(2))
     labels = torch.arange(count) % options.train_clusters
     near, similarity = neighbors_of(rng, labels.numpy(), k + 2)
+    similarity = similarity.astype(dtype)
     result = {
         **{"images": images.numpy(), "masks": masks.numpy(), "labels": labels.numpy()},
         **{"neighbor_labels": near, "neighbor_similarity": similarity, "num_neighbors": k},
@@ -326,9 +330,9 @@ def train_steps(rng, _, options):
         model.train()
     steps = 3
     batches = np.stack([rng.choice(count, batch, replace=True) for _ in range(steps)])
-    draws = rng.integers(0, 2, (steps, 2, k, batch)).astype(np.float32)
+    draws = rng.integers(0, 2, (steps, 2, k, batch)).astype(dtype)
     near, similarity = torch.tensor(near), torch.tensor(similarity)
-    losses = np.zeros((steps, 3), np.float32)
+    losses = np.zeros((steps, 3), dtype)
     for step, rows in enumerate(torch.tensor(batches)):
         x, z = models["rgb"](images[rows])
         m, m_projection = models["mask"](masks[rows])
@@ -351,6 +355,7 @@ def train_steps(rng, _, options):
         losses[step] = [term.item() for term in terms]
     for name, model in models.items():
         result |= arrays(f"{name}_final_", model) | {f"bank_{name}_final": banks[name].numpy()}
+    torch.set_default_dtype(torch.float32)
     return result | {"batches": batches, "bernoulli_draws": draws, "losses": losses}
 
 
@@ -478,15 +483,19 @@ def main():
         parser.add_argument(f"--{name}", type=type(value), default=value)
     parser.add_argument("--stage_sizes", type=numbers, default=(2, 1, 1))
     parser.add_argument("--image_size", type=numbers, default=(48, 32))
+    parser.add_argument("--float32", action="store_true")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)
     for make in (clustering, memory, train_steps, optimizer, evaluation):
         content = make(np.random.default_rng(options.seed), options.size, options)
-        content = {
-            name: value.astype(np.float32) if getattr(value, "dtype", None) == np.float64 else value
-            for name, value in content.items()
-        }
+        if make is not train_steps:
+            content = {
+                name: value.astype(np.float32)
+                if getattr(value, "dtype", None) == np.float64
+                else value
+                for name, value in content.items()
+            }
         np.savez_compressed(options.folder / f"{make.__name__}.npz", **content)
 
 

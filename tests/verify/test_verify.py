@@ -1,5 +1,6 @@
 """`sicl-jax verify`: agrees with golden files of any size, and notices numbers that are off."""
 
+import functools
 import json
 import pathlib
 import shutil
@@ -12,9 +13,10 @@ import pytest
 from sicl_jax import verify
 from sicl_jax.cli.verify import command
 from sicl_jax.errors import UserError
-from sicl_jax.verify import train_steps
-from sicl_jax.verify.checks import Golden, partition_error, relative_error
-from sicl_jax.verify.folder import present, verify_file
+from sicl_jax.methods.sicl.verify import CHECKS, TrainSteps, check_train_steps
+from sicl_jax.register import METHODS
+from sicl_jax.verify import Golden
+from sicl_jax.verify.checks import partition_error, relative_error
 
 # Made by make_golden.py; the shipped files are the published code's.
 OTHER = pathlib.Path(__file__).parent / "other_sizes"
@@ -51,21 +53,16 @@ def quantities(checks):
 @pytest.mark.parametrize("folder", [verify.GOLDEN, OTHER], ids=["shipped", "other_sizes"])
 @pytest.mark.parametrize("name", QUICK)
 def test_golden_numbers_agree(folder, name):
-    checks = verify_file(folder / f"{name}.npz")
+    checks = verify.verify_file(folder / f"{name}.npz", CHECKS)
     assert [check for check in checks if not check.ok] == []
     assert {check.quantity for check in checks}.issuperset(OUTPUTS[name])
 
 
-def test_golden_training_agrees():
-    checks = verify_file(verify.GOLDEN / "train_steps.npz")
+@pytest.mark.parametrize(("name", "count"), [("train_steps", 19), ("schp", 4), ("sampler", 6)])
+def test_other_golden_numbers_agree(name, count):
+    checks = verify.verify_file(verify.GOLDEN / f"{name}.npz", CHECKS)
     assert [check for check in checks if not check.ok] == []
-    assert len(checks) == 19
-
-
-def test_the_parser_agrees():
-    checks = verify_file(verify.GOLDEN / "schp.npz")
-    assert [check for check in checks if not check.ok] == []
-    assert len(checks) == 4
+    assert len(checks) == count
 
 
 def spoilt(path, folder, names, change):
@@ -87,19 +84,29 @@ def off_in_one_place(array):
 @pytest.mark.parametrize("name", QUICK)
 def test_a_thousandth_in_one_place_is_noticed(tmp_path, name):
     path = spoilt(OTHER / f"{name}.npz", tmp_path, OUTPUTS[name], off_in_one_place)
-    differ = {check.quantity for check in verify_file(path) if not check.ok}
+    differ = {check.quantity for check in verify.verify_file(path, CHECKS) if not check.ok}
     assert differ.issuperset(OUTPUTS[name])
 
 
 @pytest.fixture(scope="module")
 def training():
-    with jax.default_matmul_precision("highest"):
-        return train_steps.recompute(Golden(OTHER / "train_steps.npz"))
+    """What the other file's training comes to in float64, for any file of its inputs."""
+    path = OTHER / "train_steps.npz"
+    with jax.enable_x64(True):
+        compute = TrainSteps(Golden(path, float64=True))
+        return functools.cache(lambda seed: compute(Golden(path, float64=True).nudged(seed)))
 
 
-def test_training_of_another_size_agrees(training):
-    checks = train_steps.compare(Golden(OTHER / "train_steps.npz"), training)
+def check_training(path, training):
+    with jax.enable_x64(True):
+        golden = Golden(path, float64=True)
+        return list(check_train_steps(golden, lambda golden: training(golden.seed)))
+
+
+def test_training_of_another_size_agrees_in_float64(training):
+    checks = check_training(OTHER / "train_steps.npz", training)
     assert [check for check in checks if not check.ok] == []
+    assert {check.tolerance for check in checks} == {1e-8}
 
 
 def test_training_that_did_not_happen_is_noticed(training, tmp_path):
@@ -114,10 +121,40 @@ def test_training_that_did_not_happen_is_noticed(training, tmp_path):
     for name, start in {"rgb": "rgb", "mask": "mask", "fusion": "rgb"}.items():
         arrays[f"bank_{name}_final"] = arrays[f"bank_{start}_initial"]
     np.savez(tmp_path / "train_steps.npz", **arrays)
-    checks = train_steps.compare(Golden(tmp_path / "train_steps.npz"), training)
-    agree = {check.quantity for check in checks if check.ok}
-    # Three steps of Adam move a weight by a thousandth: their change has a verdict of its own.
-    assert agree <= {"rgb_final_*", "mask_final_*", "fusion_final_*"}
+    checks = check_training(tmp_path / "train_steps.npz", training)
+    assert [check for check in checks if check.ok] == []
+
+
+@pytest.fixture
+def cancelling(tmp_path):
+    """A golden file of y = x - 1 near x = 1: seven digits of x leave one of y."""
+    x = 1 + 1e-6 * np.random.default_rng(0).random(20)
+    np.savez(tmp_path / "cancelling.npz", x=x, y=x - 1)
+    return tmp_path / "cancelling.npz"
+
+
+def cancel(golden):
+    return {"y": golden["x"] - 1}
+
+
+def test_an_ill_conditioned_quantity_is_allowed_what_rounding_does(cancelling):
+    (check,) = Golden(cancelling).check_controlled(cancel, {"y": 1e-4})
+    assert check.ok and check.ill_conditioned and check.error > 1e-3
+    (check,) = Golden(cancelling).check_controlled(lambda g: {"y": 3 * cancel(g)["y"]}, {"y": 1e-4})
+    assert check.ill_conditioned and not check.ok
+
+
+def test_in_float64_it_is_well_conditioned_and_its_digits_are_asked_for(cancelling):
+    golden = Golden(cancelling, float64=True)
+    (check,) = golden.check_controlled(cancel, {"y": 1e-4})
+    assert check.ok and not check.ill_conditioned and check.tolerance == 1e-8
+    (check,) = golden.check_controlled(lambda g: {"y": cancel(g)["y"] * (1 + 1e-6)}, {"y": 1e-4})
+    assert not check.ok
+
+
+def test_a_control_that_is_not_finite_allows_nothing():
+    assert not verify.Check("a.npz", "b", 1.0, 1e-4, control=np.inf).ok
+    assert not verify.Check("a.npz", "b", np.nan, 1e-4, control=1.0).ok
 
 
 def test_one_label_in_another_cluster_is_noticed(tmp_path):
@@ -128,7 +165,7 @@ def test_one_label_in_another_cluster_is_noticed(tmp_path):
 
     names = ("dbscan_labels", "dbscan_labels_tight", "pseudo_labels_tight")
     path = spoilt(OTHER / "clustering.npz", tmp_path, names, move)
-    checks = quantities(verify_file(path))
+    checks = quantities(verify.verify_file(path, CHECKS))
     assert not any(checks[name].ok for name in names)
 
 
@@ -185,18 +222,42 @@ def test_json_and_the_exit_code(quick_folder):
         "quantity": "trajectory",
         "largest_relative_error": None,
         "tolerance": 1e-5,
+        "ill_conditioned": False,
         "verdict": "DIFFERS",
     }
     assert {row["verdict"] for row in result["checks"][1:]} == {"agrees"}
 
 
 def test_missing_files_are_named(quick_folder, tmp_path_factory):
-    code, _, error = run(str(quick_folder))
+    code, _, error = run(str(quick_folder), "--method", "sicl")
     assert code == 1
-    missing = "clustering.npz, memory.npz, train_steps.npz, schp.npz"
+    missing = "clustering.npz, memory.npz, train_steps.npz, sampler.npz, schp.npz"
     assert error == f"{quick_folder}: lacks {missing}; pass --allow_missing to skip them"
-    with pytest.raises(UserError, match="holds none of"):
-        present(tmp_path_factory.mktemp("empty"), allow_missing=True)
+    with pytest.raises(UserError, match="holds none of clustering.npz, "):
+        list(verify.verify(tmp_path_factory.mktemp("empty"), allow_missing=True))
+
+
+def test_each_method_has_its_folder(tmp_path, monkeypatch):
+    class Method:
+        checks = {"optimizer": CHECKS["optimizer"]}
+
+        @classmethod
+        def golden_checks(cls):
+            return cls.checks
+
+    monkeypatch.setattr(METHODS, "_registered", {"another": Method})
+    (tmp_path / "another").mkdir()
+    for folder in (tmp_path, tmp_path / "another"):
+        shutil.copy(OTHER / "optimizer.npz", folder)
+    files = {check.file for check in verify.verify(tmp_path, allow_missing=True)}
+    assert files == {"optimizer.npz", "another/optimizer.npz"}
+    code, output, _ = run(str(tmp_path / "another"), "--method", "another")
+    assert code == 0 and "1 of 1 quantities agree" in output
+    code, _, error = run("--method", "anothr")
+    assert code == 2 and "did you mean another?" in error
+    Method.checks = {}
+    code, _, error = run("--method", "another")
+    assert code == 1 and error == "--method another: it comes with no golden numbers to check"
 
 
 @pytest.mark.parametrize("damage", ["truncated", "key", "shape", "text"])
@@ -215,5 +276,5 @@ def test_damaged_files_give_one_line(tmp_path, damage):
     else:
         np.savez(path, **arrays | {"gradients": np.zeros((2, 99))})
     with pytest.raises(UserError, match=r"optimizer\.npz: ") as caught:
-        verify_file(path)
+        verify.verify_file(path, CHECKS)
     assert "\n" not in str(caught.value)

@@ -166,6 +166,13 @@ class Sicl(Method):
         shape = released.shape_of(arrays)
         return shape and {"silhouettes": False, **shape}
 
+    @classmethod
+    def golden_checks(cls) -> dict[str, Any]:
+        """Losses, memory, model, optimiser, sampler, clustering, evaluation and the parser."""
+        from sicl_jax.methods.sicl.verify import CHECKS
+
+        return CHECKS
+
     # ---- before an epoch -------------------------------------------------------------------
 
     def initial_memory(self, weights: Weights, source: Source) -> SiclMemory:

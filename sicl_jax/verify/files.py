@@ -1,0 +1,198 @@
+"""A golden file: inputs, what the published code computed from them, and verdicts on ours."""
+
+import functools
+import os
+import pathlib
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Self
+
+import numpy as np
+
+from sicl_jax.errors import UserError
+from sicl_jax.verify.checks import Check, group_error, partition_error, relative_error
+
+_CONTROLS = 3
+_FLOAT64_TOLERANCE = 1e-8
+
+Arrays = Mapping[str, Any]
+"""Arrays by the names that they have in the file; under `prefix_*` a mapping of the several arrays
+that it stands for, by the rest of their names."""
+
+
+class Golden:
+    """The arrays of a golden file, read when they are asked for.
+
+    `golden[name]` is an input, in the type that is computed in, and `golden.expected(name)` what
+    is to be compared with, as the file has it.
+
+    Attributes:
+        file: What verdicts call the file.
+        dtype: What is computed in: float32, or float64.
+        seed: Of inputs that are off by one last bit; None for those of the file.
+
+    Args:
+        path: The file.
+        shown: What verdicts call it; its name if empty.
+        float64: Whether to compute in float64.
+
+    Raises:
+        UserError: On reading, when the file is damaged or lacks the array.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, shown: str = "", float64: bool = False):
+        self._path = pathlib.Path(path)
+        self.file = shown or self._path.name
+        self.dtype = np.dtype(np.float64 if float64 else np.float32)
+        self.seed: int | None = None
+        try:
+            self._archive = np.load(self._path)
+        except Exception as error:  # NumPy and zipfile raise many kinds of errors.
+            raise UserError(f"{self._path}: not a readable .npz file; copy it again") from error
+
+    # ---- reading ---------------------------------------------------------------------------
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._archive.files
+
+    def expected(self, name: str) -> np.ndarray:
+        """The array as the file has it."""
+        if name not in self:
+            raise UserError(f"{self._path}: lacks {name}; is it a file of the golden format?")
+        try:
+            return self._archive[name]
+        except Exception as error:  # As above.
+            raise UserError(f"{self._path}: {name} is damaged; copy the file again") from error
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        array = self.expected(name)
+        if array.dtype.kind != "f" or array.ndim == 0:
+            return array
+        if self.seed is not None:
+            array = _nudged(array.astype(self._precision), (self.seed, zlib.crc32(name.encode())))
+        return array.astype(self.dtype)
+
+    def with_prefix(self, prefix: str, *, but_not: Iterable[str] = ()) -> dict[str, np.ndarray]:
+        """Inputs by the rest of their names, but for those that begin with another prefix."""
+        return {name.removeprefix(prefix): self[name] for name in self._names(prefix, but_not)}
+
+    def expected_with_prefix(
+        self, prefix: str, *, but_not: Iterable[str] = ()
+    ) -> dict[str, np.ndarray]:
+        """As `with_prefix`, as the file has them."""
+        names = self._names(prefix, but_not)
+        return {name.removeprefix(prefix): self.expected(name) for name in names}
+
+    def beside(self, stem: str) -> Self:
+        """Another file of the same folder, read in the same way.
+
+        Raises:
+            UserError: It is missing or damaged.
+        """
+        path = self._path.with_name(f"{stem}.npz")
+        if not path.is_file():
+            raise UserError(f"{path}: missing; {self._path.name} cannot be recomputed without it")
+        other = type(self)(path, float64=self.dtype == np.float64)
+        other.seed = self.seed
+        return other
+
+    def nudged(self, seed: int) -> Self:
+        """The same file with every input of floats off by one last bit, up or down at random."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, seed=seed)
+        return other
+
+    def _names(self, prefix: str, but_not: Iterable[str]) -> list[str]:
+        skipped = tuple(but_not)
+        names = self._archive.files
+        return [name for name in names if name.startswith(prefix) and not name.startswith(skipped)]
+
+    @functools.cached_property
+    def _double(self) -> bool:
+        """Whether the published code computed in float64: all arrays of floats are."""
+        arrays = map(self.expected, self._archive.files)
+        return all(a.dtype == np.float64 for a in arrays if a.dtype.kind == "f" and a.ndim)
+
+    @property
+    def _precision(self) -> np.dtype:
+        """The coarser of the types that the file and we compute in: whose last bit is in doubt."""
+        return np.dtype(np.float64 if self._double and self.dtype == np.float64 else np.float32)
+
+    # ---- verdicts --------------------------------------------------------------------------
+
+    def check(self, quantity: str, actual, tolerance: float) -> Check:
+        """Compares with the array of that name."""
+        return self.verdict(quantity, relative_error(actual, self.expected(quantity)), tolerance)
+
+    def check_group(
+        self,
+        quantity: str,
+        actual: Mapping[str, np.ndarray],
+        expected: Mapping[str, np.ndarray],
+        tolerance: float,
+        *,
+        floor: float = 1e-2,
+    ) -> Check:
+        """Compares several arrays by name; see `checks.group_error`."""
+        return self.verdict(quantity, group_error(actual, expected, floor=floor), tolerance)
+
+    def check_partition(self, quantity: str, labels: np.ndarray) -> Check:
+        """Compares labels with the array of that name as partitions, -1 as -1."""
+        return self.verdict(quantity, partition_error(labels, self.expected(quantity)), 0.0)
+
+    def check_controlled(
+        self,
+        compute: Callable[[Self], Arrays],
+        tolerances: Mapping[str, float],
+        *,
+        errors: Callable[[Arrays, Arrays], Mapping[str, float]] | None = None,
+    ) -> Iterator[Check]:
+        """Compares what rounding may move far: the results of training steps, say.
+
+        Args:
+            compute: From the file to our numbers. It is called once more for every control, so
+                what it compiles should be compiled outside it.
+            tolerances: By quantity, for well-conditioned ones, in the order of the verdicts; 1e-8
+                at most where both sides are computed in float64.
+            errors: The errors by quantity of our numbers, measured against the file's or against
+                those of a control; `relative_error` of the arrays that have the quantity's name,
+                or `group_error` if it ends in a star, where this is not given.
+        """
+        ours = compute(self)
+        others = [compute(self.nudged(seed)) for seed in range(_CONTROLS)]
+        theirs = {name: self._theirs(name, ours) for name in ours}
+        errors = errors or _errors
+        found = errors(ours, theirs)
+        controls = [errors(other, ours) for other in others]
+        for quantity, tolerance in tolerances.items():
+            if self._precision == np.float64:
+                tolerance = min(tolerance, _FLOAT64_TOLERANCE)
+            control = max(control[quantity] for control in controls)
+            yield self.verdict(quantity, found[quantity], tolerance, control=control)
+
+    def verdict(
+        self, quantity: str, error: float, tolerance: float, *, control: float = 0.0
+    ) -> Check:
+        """A verdict on an error computed elsewhere."""
+        return Check(self.file, quantity, float(error), tolerance, float(control))
+
+    def _theirs(self, name: str, ours: Arrays):
+        if not isinstance(ours[name], Mapping):
+            return self.expected(name)
+        return {rest: self.expected(name.removesuffix("*") + rest) for rest in ours[name]}
+
+
+def _errors(actual: Arrays, expected: Arrays) -> dict[str, float]:
+    return {
+        name: group_error(actual[name], array, floor=1e-2)
+        if isinstance(array, Mapping)
+        else relative_error(actual[name], array)
+        for name, array in expected.items()
+    }
+
+
+def _nudged(array: np.ndarray, seed: tuple[int, int]) -> np.ndarray:
+    """Every number but 0 moved to a neighbouring one."""
+    up = np.random.default_rng(seed).random(array.shape) < 0.5
+    towards = np.where(up, np.inf, -np.inf).astype(array.dtype)
+    return np.where(array == 0, array, np.nextafter(array, towards))
