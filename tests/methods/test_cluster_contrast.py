@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from sicl_jax.methods.cluster_contrast.verify import CHECKS
-from sicl_jax.verify.checks import Golden
+from sicl_jax.verify import Golden
 
 _GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "cluster_contrast"
 

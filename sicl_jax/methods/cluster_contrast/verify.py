@@ -14,7 +14,8 @@ from sicl_jax.memory import update_cluster_memory
 from sicl_jax.models.encoder import Encoder
 from sicl_jax.models.layers import Frozen, l2_normalize
 from sicl_jax.models.resnet import GeneralizedMean, ResNetConfig
-from sicl_jax.verify.checks import Check, Golden, group_error
+from sicl_jax.verify.checks import Check, group_error
+from sicl_jax.verify.files import Golden
 from sicl_jax.verify.schp import draw
 from sicl_jax.weights import torch_names
 
