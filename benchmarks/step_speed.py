@@ -37,7 +37,7 @@ def measure(config, arguments) -> dict:
 
     images = calls * per_call * config.batch_size
     flops = floor.flops()
-    dtype = devices.compute_dtype(config.model.dtype)
+    dtype = devices.compute_dtype(config.model.dtype) or jnp.float32
     peak = rates.matrix_rate(dtype)
     per_step = {name: statistics.median(s) / (calls * per_call) for name, s in seconds.items()}
     return {
