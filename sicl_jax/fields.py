@@ -150,7 +150,7 @@ COMMON: Mapping[str, Field] = {
         "",
         ANYTHING,
         "Protocol whose mAP chooses the best checkpoint; by default the validation split's where "
-        "there is one, else the data set's first.",
+        "there is one, else the data set's first; released is the published code's choice.",
     ),
 }
 

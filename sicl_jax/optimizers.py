@@ -26,7 +26,8 @@ def schedule(config) -> Schedule:
             `'step'`: times `gamma` every `every` epochs;
             `'multistep'`: times `gamma` at each of `milestones`;
             `'cosine'`: 1 until epoch `start`, then along half a cosine to `floor` at epoch `end`.
-            In the first `warmup_epochs` a line from `warmup_factor` to 1 takes its place.
+            In the first `warmup_epochs` a line from `warmup_factor` to 1 multiplies it, or takes
+            the cosine's place.
 
     Returns:
         A traceable function.
@@ -47,7 +48,9 @@ def schedule(config) -> Schedule:
         if not config.warmup_epochs:
             return main(epoch)
         line = config.warmup_factor + (1 - config.warmup_factor) * epoch / config.warmup_epochs
-        return jnp.where(epoch < config.warmup_epochs, line, main(epoch))
+        after = main(epoch)
+        during = line if config.name == "cosine" else line * after
+        return jnp.where(epoch < config.warmup_epochs, during, after)
 
     return factor
 

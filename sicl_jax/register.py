@@ -110,7 +110,14 @@ def _builders() -> dict[str, str]:
     }
 
 
-METHODS = Registry("method", {"sicl": "sicl_jax.methods.sicl:Sicl"}, "sicl_jax.methods")
+METHODS = Registry(
+    "method",
+    {
+        "cssc": "sicl_jax.methods.cssc:Cssc",
+        "sicl": "sicl_jax.methods.sicl:Sicl",
+    },
+    "sicl_jax.methods",
+)
 """Classes of `sicl_jax.methods.base.Method`."""
 
 DATASETS = Registry("data set", _builders(), "sicl_jax.datasets")

@@ -23,6 +23,7 @@ from flax import nnx
 from sicl_jax import devices, optimizers
 from sicl_jax.clustering.dbscan import give_own_clusters
 from sicl_jax.data.dataset import Form, Split
+from sicl_jax.errors import UsageError
 from sicl_jax.evaluation.agreement import agreement
 from sicl_jax.fields import Field
 from sicl_jax.models.layers import Frozen, draw, l2_normalize
@@ -193,6 +194,8 @@ class Method(abc.ABC):
         fields: The config fields that it adds to the common ones, or whose defaults it changes.
         labels: Label columns that training reads. What is not named here cannot be used.
         streams: What features can be made of, and the columns that each reads; the first is tested.
+        released_selection: Protocols by whose mAP the published code chooses its best checkpoint,
+            by data set; `config.evaluate.select_by='released'` asks for them.
         similarity: How features are compared: `'euclidean'` or `'dot'`.
         pseudo_labels: Where in the memory the pseudo-labels are, (N or more,) int32, -1 for images
             in no cluster, as names of nested fields; empty for a method that has none.
@@ -202,6 +205,7 @@ class Method(abc.ABC):
     fields: ClassVar[Mapping[str, Field]] = {}
     labels: tuple[str, ...] = ()
     streams: Mapping[str, tuple[str, ...]] = {"image": ("image",)}
+    released_selection: ClassVar[Mapping[str, str]] = {}
     similarity: ClassVar[str] = "euclidean"
     pseudo_labels: tuple[str, ...] = ()
 
@@ -372,6 +376,10 @@ class Method(abc.ABC):
         """
         return {"state_dict": torch_names.collect(self.names(model), num_batches=steps)}
 
+    def draw_weights(self, model: nnx.Module, seed: int) -> None:
+        """Fills a model by its weights' own initialisers, before any weights are loaded."""
+        draw(model, seed)
+
     def load_pretrained(self, model: nnx.Module, source: str) -> None:
         """Fills a model from the weights that `config.model.pretrained` names.
 
@@ -401,6 +409,27 @@ class Method(abc.ABC):
         """Checks of the published code's numbers, by the stem of a file (`sicl_jax.verify`)."""
         return {}
 
+    def select_by(self, dataset_name: str) -> str | None:
+        """The protocol whose mAP chooses the best checkpoint; None for the data set's own choice.
+
+        Args:
+            dataset_name: As in `config.data.name`.
+
+        Raises:
+            UsageError: The published code's choice is asked for and none is known.
+        """
+        asked = self.config.evaluate.select_by
+        if asked != "released":
+            return asked or None
+        name = dataset_name.partition("/")[0]
+        if name not in self.released_selection:
+            known = ", ".join(self.released_selection) or "no data set"
+            raise UsageError(
+                f"--config.evaluate.select_by=released: {self.name} has a published choice for "
+                f"{known}, not for {name}; name a protocol"
+            )
+        return self.released_selection[name]
+
     # ---- what follows from it --------------------------------------------------------------
 
     def sized(self, sizes: Mapping[str, int]) -> Self:
@@ -420,7 +449,7 @@ class Method(abc.ABC):
     def initial_weights(self, seed: int) -> Weights:
         """Weights drawn anew, on the host; published ones where `config.model.pretrained` says."""
         model = self.abstract_model()
-        draw(model, seed)
+        self.draw_weights(model, seed)
         if self.config.model.pretrained:
             self.load_pretrained(model, self.config.model.pretrained)
         return Weights.of(model)

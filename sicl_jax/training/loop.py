@@ -130,7 +130,7 @@ class _Run:
         # A slip in the config is told now, not after the first epochs.
         table = evaluation.protocols(self.dataset.name, self.dataset.split_names)
         names = [protocol.name for protocol in table]
-        asked = self.config.evaluate.select_by or None
+        asked = self.position.method.select_by(self.dataset.name)
         evaluation.selection_protocol(self.dataset.name, names, asked)
         return tester
 
@@ -271,7 +271,7 @@ class _Run:
         line |= {"epoch": epoch, "seconds": time.monotonic() - begin}
         self.position.log.write("test", self.position.step, line)
         name = evaluation.selection_protocol(
-            self.dataset.name, results, self.config.evaluate.select_by or None
+            self.dataset.name, results, self.position.method.select_by(self.dataset.name)
         )
         chosen, best = results[name], self.position.progress.best
         # All save it or none: the last bit of a figure may differ from machine to machine.

@@ -68,6 +68,15 @@ class Golden:
         array = self.expected(name)
         if array.dtype.kind != "f" or array.ndim == 0:
             return array
+        return self.as_input(name, array)
+
+    def as_input(self, name: str, array: np.ndarray) -> np.ndarray:
+        """An array of floats that the file stands for without holding it, as an input.
+
+        Args:
+            name: What decides how `nudged` moves it; the weight's, where weights are drawn by name.
+            array: Its numbers.
+        """
         if self.seed is not None:
             array = _nudged(array.astype(self._precision), (self.seed, zlib.crc32(name.encode())))
         return array.astype(self.dtype)

@@ -11,13 +11,18 @@ from sicl_jax.models.resnet import ResNet, ResNetConfig
 from sicl_jax.weights import hub, torch_names
 from sicl_jax.weights.torch_files import load_state_dict
 
-# torchvision's first ImageNet weights, which SiCL's authors start from, as timm hosts them.
-_REPOSITORIES = {
-    ("basic", (2, 2, 2, 2)): "timm/resnet18.tv_in1k",
-    ("basic", (3, 4, 6, 3)): "timm/resnet34.tv_in1k",
-    ("bottleneck", (3, 4, 6, 3)): "timm/resnet50.tv_in1k",
-    ("bottleneck", (3, 4, 23, 3)): "timm/resnet101.tv_in1k",
-    ("bottleneck", (3, 8, 36, 3)): "timm/resnet152.tv_in1k",
+# Depths by architecture, and torchvision's ImageNet weights as timm hosts them: the first that
+# were published, from which the methods' authors start, and the second, of the deeper ones alone.
+_DEPTHS = {
+    ("basic", (2, 2, 2, 2)): 18,
+    ("basic", (3, 4, 6, 3)): 34,
+    ("bottleneck", (3, 4, 6, 3)): 50,
+    ("bottleneck", (3, 4, 23, 3)): 101,
+    ("bottleneck", (3, 8, 36, 3)): 152,
+}
+_VERSIONS = {
+    "imagenet": ("tv_in1k", (18, 34, 50, 101, 152)),
+    "imagenet_v2": ("tv2_in1k", (50, 101, 152)),
 }
 _FILE = "model.safetensors"
 _CLASSIFIER = ("fc.weight", "fc.bias")
@@ -45,18 +50,29 @@ def assign(
     torch_names.assign(names(resnet), arrays, source, ignored=_CLASSIFIER)
 
 
-def imagenet_file(config: ResNetConfig) -> pathlib.Path:
-    """The ImageNet weights of this architecture in the Hugging Face cache.
+def find(source: str, config: ResNetConfig) -> str | pathlib.Path:
+    """The file that `config.model.pretrained` means.
+
+    Args:
+        source: A file, or torchvision's ImageNet weights in the Hugging Face cache: `imagenet`, the
+            first that were published, or `imagenet_v2`, the second.
+        config: The architecture.
 
     Raises:
         UserError: torchvision has no such architecture, or the file is not in the cache; the
             message is the command that puts it there.
     """
-    repository = _REPOSITORIES.get((config.block, tuple(config.stage_sizes)))
-    if repository is None or config.width != 64:
+    if source not in _VERSIONS:
+        return source
+    version, depths = _VERSIONS[source]
+    depth = _DEPTHS.get((config.block, tuple(config.stage_sizes)))
+    if depth not in depths or config.width != 64:
+        listed = ", ".join(map(str, depths))
         raise UserError(
-            "config.model.pretrained=imagenet: there are ImageNet weights for ResNet-18, 34, 50, "
-            f"101 and 152, not for block={config.block}, stage_sizes={tuple(config.stage_sizes)}, "
+            f"config.model.pretrained={source}: there are such weights for ResNet-{listed}, not "
+            f"for block={config.block}, stage_sizes={tuple(config.stage_sizes)}, "
             f"width={config.width}; name a file instead"
         )
-    return hub.cached_file(repository, _FILE, "config.model.pretrained=imagenet")
+    return hub.cached_file(
+        f"timm/resnet{depth}.{version}", _FILE, f"config.model.pretrained={source}"
+    )

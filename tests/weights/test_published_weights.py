@@ -207,6 +207,9 @@ def test_imagenet_is_found_in_the_hugging_face_cache(hub_cache):
 @pytest.mark.usefixtures("hub_cache")
 def test_absent_imagenet_weights_tell_how_to_fetch_them():
     with pytest.raises(UserError, match=r"hf download timm/resnet50\.tv_in1k model\.safetensors"):
-        torchvision_weights.imagenet_file(ResNetConfig())
-    with pytest.raises(UserError, match="name a file instead"):
-        torchvision_weights.imagenet_file(SMALL)
+        torchvision_weights.find("imagenet", ResNetConfig())
+    with pytest.raises(UserError, match=r"hf download timm/resnet50\.tv2_in1k model"):
+        torchvision_weights.find("imagenet_v2", ResNetConfig())
+    for name in ("imagenet", "imagenet_v2"):
+        with pytest.raises(UserError, match="name a file instead"):
+            torchvision_weights.find(name, SMALL)

@@ -86,7 +86,7 @@ def load_pretrained(model: TwoStreamModel, source: str, config: ResNetConfig) ->
     Raises:
         UserError: The file is missing, cannot be read or does not fit the model.
     """
-    path = torchvision.imagenet_file(config) if source == "imagenet" else source
+    path = torchvision.find(source, config)
     arrays = load_state_dict(path, strip_prefix="module.")
     if is_released(arrays):
         assign(model.rgb, arrays, path)
