@@ -113,6 +113,7 @@ def _builders() -> dict[str, str]:
 METHODS = Registry(
     "method",
     {
+        "cluster_contrast": "sicl_jax.methods.cluster_contrast:ClusterContrast",
         "cssc": "sicl_jax.methods.cssc:Cssc",
         "sicl": "sicl_jax.methods.sicl:Sicl",
     },

@@ -234,11 +234,11 @@ def members_of(labels: np.ndarray) -> list[np.ndarray]:
 
 def _draw_instances(members, cameras, num_instances, rng) -> np.ndarray:
     """Draws images of one pseudo-identity, the first at random and the rest as described above."""
-    if len(members) == 1:
-        return members
     first = rng.choice(members)
     others = members[:0] if cameras is None else members[cameras[members] != cameras[first]]
     if len(others) == 0:
         others = members[members != first]
+    if len(others) == 0:
+        return np.array([first])
     rest = rng.choice(others, num_instances - 1, replace=len(others) < num_instances)
     return np.concatenate([[first], rest])

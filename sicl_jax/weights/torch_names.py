@@ -9,7 +9,9 @@ the same in both.
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +33,7 @@ class AsIs:
 
 Names = dict[str, nnx.Variable | AsIs]
 
+_BLOCK = re.compile(r"(?:base\.|layer)(\d+)\.(\d+)\.conv1\.weight")
 _COUNTER = "num_batches_tracked"
 _LISTED = 5
 
@@ -58,6 +61,22 @@ def resnet(module: ResNet, *, stem: tuple[str, str], stages: Iterable[str]) -> N
         for index, part in enumerate(blocks):
             names |= block(f"{stage}.{index}", part)
     return names
+
+
+def resnet_shape(arrays: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
+    """The shape of a ResNet as its arrays' names and sizes tell it, as config fields; or None."""
+    blocks = [match for match in map(_BLOCK.fullmatch, arrays) if match]
+    if not blocks:
+        return None
+    stages = sorted({int(match[1]) for match in blocks})
+    sizes = tuple(sum(int(match[1]) == stage for match in blocks) for stage in stages)
+    first = min(blocks, key=lambda match: (int(match[1]), int(match[2])))[0]
+    bottleneck = first.replace("conv1", "conv3") in arrays
+    return {
+        "model.block": "bottleneck" if bottleneck else "basic",
+        "model.stage_sizes": sizes,
+        "model.width": int(arrays[first].shape[0]),
+    }
 
 
 def encoder(module: Encoder) -> Names:

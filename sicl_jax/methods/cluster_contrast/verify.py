@@ -1,28 +1,44 @@
 """Checks of the golden files of Cluster Contrast's published code (`sicl_jax.verify`)."""
 
 import ast
-from collections.abc import Iterator, Mapping
+import dataclasses
+import functools
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from PIL import Image
 
-from sicl_jax.data.augment import normalize
+from sicl_jax import clustering, optimizers
+from sicl_jax import config as configs
+from sicl_jax.data.augment import AugmentConfig, Draws, apply, normalize, rectangles
+from sicl_jax.data.pixels import Form
+from sicl_jax.data.samplers import draw_pseudo_identities
+from sicl_jax.evaluation import FeatureSet, rules
+from sicl_jax.evaluation.distances import distance_rows
+from sicl_jax.evaluation.metrics import summarize
+from sicl_jax.evaluation.ranking import rank
 from sicl_jax.losses import cluster_contrast
-from sicl_jax.memory import update_cluster_memory
+from sicl_jax.memory import prototypes_of, update_cluster_memory
+from sicl_jax.methods.base import TrainState, Weights
+from sicl_jax.methods.cluster_contrast.method import ClusterContrast
 from sicl_jax.models.encoder import Encoder
 from sicl_jax.models.layers import Frozen, l2_normalize
 from sicl_jax.models.resnet import GeneralizedMean, ResNetConfig
-from sicl_jax.verify.checks import Check, group_error
-from sicl_jax.verify.files import Golden
+from sicl_jax.verify import Check, Golden
+from sicl_jax.verify.checks import norm_error, relative_error
 from sicl_jax.verify.schp import draw
 from sicl_jax.weights import torch_names
 
 _MODEL, _GRADIENT = 1e-4, 1e-3
 _MEMORY, _MEMORY_GRADIENT = 1e-6, 1e-5
-# Arrays smaller than this share of the largest are measured as if they were as large as that.
-_FLOOR = 1e-2
+_EPOCH, _SCHEDULE, _EVALUATION, _AUGMENTATION = 1e-5, 1e-6, 1e-6, 1e-6
+_SHARES, _PASSES = 0.12, 3000
+_FIRST, _LATER, _CHANGE = 1e-4, 1e-3, 1e-2
 _FROZEN = "feat_bn.bias"
 
 
@@ -67,7 +83,186 @@ def check_memory(golden: Golden) -> Iterator[Check]:
             yield golden.check(f"{case}_bank{number}", rows, _MEMORY)
 
 
-CHECKS = {"model": check_model, "memory": check_memory}
+def check_epoch(golden: Golden) -> Iterator[Check]:
+    """`epoch.npz`: from features to distances, labels, the memory, and who is left out."""
+    features = golden["features"]
+    k1, k2 = int(golden["k1"]), int(golden["k2"])
+    similarity = clustering.jaccard_similarity(features, k1, k2).toarray()
+    yield golden.check("jaccard_distance", 1 - similarity, _EPOCH)
+    options = {"k1": k1, "k2": k2, "eps": float(golden["eps"])}
+    options["min_samples"] = int(golden["min_samples"])
+    method = ClusterContrast(_config(clustering=options))
+    labels = method.cluster(features)
+    yield golden.check_partition("labels", labels)
+    kept = np.flatnonzero(labels >= 0)
+    yield golden.verdict("used", relative_error(kept, golden.expected("used")), 0.0)
+
+    theirs = golden.expected("labels")
+    memory = method.memory_of(labels, features)
+    centres = prototypes_of(features, np.where(labels < 0, len(labels), labels), memory.counts)
+    yield golden.check("centres", _in_their_order(centres, labels, theirs), _EPOCH)
+    yield golden.check("memory", _in_their_order(memory.rows, labels, theirs), _EPOCH)
+
+
+def check_sampler(golden: Golden) -> Iterator[Check]:
+    """`sampler.npz`: passes by the published generators' draws; statistics by our own."""
+    labels = golden["labels"]
+    options = {"num_instances": int(golden["num_instances"])}
+    for case, cameras in {"camera": golden["cameras"], "nocam": None}.items():
+        for number, seed in enumerate(golden["seeds"].tolist()):
+            expected = golden.expected(f"{case}_pass{number}")
+            rng = _PublishedDraws(seed, golden[f"{case}_order{number}"])
+            drawn = draw_pseudo_identities(
+                labels, cameras, steps=1, batch_size=len(expected), rng=rng, **options
+            )
+            error = relative_error(drawn[0], expected)
+            yield golden.verdict(f"{case}_pass{number}", error, 0.0)
+
+        expected = golden.expected(f"{case}_batches")
+        passes = golden.with_prefix(f"{case}_batches_pass")
+        rng = _RecordedDraws([passes[name] for name in sorted(passes)], labels)
+        steps, batch_size = expected.shape
+        drawn = draw_pseudo_identities(
+            labels, cameras, steps=steps, batch_size=batch_size, rng=rng, **options
+        )
+        yield golden.verdict(f"{case}_batches", relative_error(drawn, expected), 0.0)
+
+        length = len(golden.expected(f"{case}_pass0"))
+        passes = draw_pseudo_identities(
+            labels,
+            cameras,
+            steps=_PASSES,
+            batch_size=length,
+            rng=np.random.default_rng(0),
+            **options,
+        )
+        counts = np.stack([np.bincount(drawn, minlength=len(labels)) for drawn in passes])
+        yield golden.check(f"{case}_mean_count", counts.mean(axis=0), _SHARES)
+        repeated = np.stack([np.bincount(labels, row > 1) > 0 for row in counts])
+        yield golden.check(f"{case}_repeated_share", repeated.mean(axis=0), _SHARES)
+
+
+def check_schedule(golden: Golden) -> Iterator[Check]:
+    """`schedule.npz`: the rate of every epoch."""
+    for prefix in ("", "other_"):
+        config = _config(
+            optimizer={"learning_rate": float(golden[f"{prefix}learning_rate"])},
+            schedule={"every": int(golden[f"{prefix}step_size"]), "gamma": float(golden["gamma"])},
+        )
+        epochs = jnp.arange(int(golden[f"{prefix}epochs"])).astype(float)
+        factors = jax.vmap(optimizers.schedule(config.schedule))(epochs)
+        rates = config.optimizer.learning_rate * factors
+        yield golden.check(f"{prefix}rates", rates, _SCHEDULE)
+
+
+def check_evaluation(golden: Golden) -> Iterator[Check]:
+    """`evaluation.npz`: distances, and the standard test with equal distances as one step."""
+    query, gallery = (
+        FeatureSet(
+            golden[f"{side}_features"],
+            {"identity": golden[f"{side}_identities"], "camera": golden[f"{side}_cameras"]},
+        )
+        for side in ("query", "gallery")
+    )
+    yield golden.check("distance", distance_rows(query, gallery)(0, len(query)), _EVALUATION)
+    result = _standard(query, gallery)
+    yield golden.check("cmc", _cmc(result, len(golden.expected("cmc"))), _EVALUATION)
+    yield golden.check("map", result.mAP, _EVALUATION)
+    tied = golden["tied_distance"]
+    result = _standard(query, gallery, distances=lambda start, stop: tied[start:stop])
+    yield golden.check("tied_map", result.mAP, _EVALUATION)
+
+
+def check_augmentation(golden: Golden) -> Iterator[Check]:
+    """`augmentation.npz`: the chain by the published generator's draws."""
+    size = tuple(golden["erase_size"].tolist())
+    draws = _erasing_draws(golden["erase_seeds"].tolist(), size)
+    boxes = rectangles(draws, size, AugmentConfig())
+    yield golden.check("erase_boxes", boxes, _AUGMENTATION)
+
+    size, pad = tuple(golden["size"].tolist()), int(golden["pad"])
+    form = Form(size)
+    raw = np.stack([form.fit(Image.fromarray(picture)) for picture in golden["raw"]])
+    inputs = normalize(jnp.asarray(raw)).transpose(0, 3, 1, 2)
+    yield golden.check("test_inputs", inputs, _AUGMENTATION)
+    config = AugmentConfig(pad=pad)
+    draws = _erasing_draws(golden["chain_erase_seeds"].tolist(), size)._replace(
+        flip=jnp.where(golden["flips"] > 0, 0.0, 1.0),
+        crop=(golden["crops"] + 0.5) / (2 * pad + 1),
+    )
+    yield golden.check("chain_boxes", rectangles(draws, size, config), _AUGMENTATION)
+    inputs = apply(draws, jnp.asarray(raw), config).transpose(0, 3, 1, 2)
+    yield golden.check("train_inputs", inputs, _AUGMENTATION)
+
+
+def check_train_steps(golden: Golden) -> Iterator[Check]:
+    """`train_steps*.npz`: two epochs of the main program, and the test after them."""
+    method = ClusterContrast(_training_config(golden))
+    images = jnp.asarray(golden["images"].transpose(0, 2, 3, 1))
+    embed = jax.jit(lambda weights, images: _embed(method, weights, images))
+    initial = published_arrays(golden)
+    model = method.abstract_model()
+    torch_names.assign(method.names(model), initial, golden.file)
+    weights = Weights.of(model)
+    rows = golden["batches"][0, 0]
+    features = jax.jit(lambda weights: _train_feature(method, weights, images[rows]))(weights)
+    yield golden.check("step0_features", features, _FIRST)
+
+    step = jax.jit(functools.partial(_step, method))
+    state = method.start(weights, ())
+    losses, rates = [], []
+    for epoch, batches in enumerate(golden["batches"]):
+        tolerance = _FIRST if epoch == 0 else _LATER
+        features = np.asarray(embed(state.weights, images))
+        yield golden.check(f"epoch{epoch}_features", features, tolerance)
+        labels, theirs = method.cluster(features), golden.expected(f"epoch{epoch}_labels")
+        yield golden.check_partition(f"epoch{epoch}_labels", labels)
+        memory = method.memory_of(labels, features)
+        found = _in_their_order(memory.rows, labels, theirs)
+        yield golden.check(f"epoch{epoch}_memory", found, tolerance)
+        clock = dataclasses.replace(state.clock, epoch=jnp.asarray(epoch, jnp.int32))
+        state = dataclasses.replace(state, memory=memory, clock=clock)
+        for rows in batches:
+            state, metrics = step(state, images[rows], jnp.asarray(rows))
+            losses.append(float(metrics["loss"]))
+        rates.append(float(metrics["learning_rate"]))
+        found = _in_their_order(state.memory.rows, labels, theirs)
+        yield golden.check(f"epoch{epoch}_memory_after", found, _LATER)
+    losses = np.reshape(losses, golden.expected("losses").shape)
+    first = relative_error(losses[0, 0], golden.expected("losses")[0, 0])
+    yield golden.verdict("losses of the first step", first, _FIRST)
+    yield golden.check("losses", losses, _LATER)
+    yield golden.check("rates", rates, _SCHEDULE)
+    final = torch_names.collect(method.names(method.model(state.weights)))
+    yield from _check_final(golden, initial, final)
+    yield golden.check("final_embedding", embed(state.weights, images), _LATER)
+
+    test = np.asarray(
+        embed(state.weights, jnp.asarray(golden["test_images"].transpose(0, 2, 3, 1)))
+    )
+    tested = FeatureSet(
+        test, {"identity": golden["test_identities"], "camera": golden["test_cameras"]}
+    )
+    is_query = np.arange(len(test)) < int(golden["num_query"])
+    result = _standard(tested.take(is_query), tested.take(~is_query))
+    yield golden.check("map", result.mAP, _LATER)
+    yield golden.check("cmc", _cmc(result, len(golden.expected("cmc"))), _LATER)
+
+
+CHECKS = {
+    "model": check_model,
+    "memory": check_memory,
+    "epoch": check_epoch,
+    "sampler": check_sampler,
+    "schedule": check_schedule,
+    "evaluation": check_evaluation,
+    "augmentation": check_augmentation,
+    "train_steps": check_train_steps,
+    "train_steps_split": check_train_steps,
+}
+
+
+# ---- the model -----------------------------------------------------------------------------
 
 
 def published_arrays(golden: Golden) -> dict[str, np.ndarray]:
@@ -132,21 +327,20 @@ def _check_training(
     yield golden.check(f"{case}_bank_after", after, _MODEL)
 
     statistics = torch_names.collect(torch_names.encoder(nnx.merge(graph, params, rest)))
-    theirs = golden.with_prefix(f"{case}_after_")
-    error = group_error(statistics, theirs, floor=_FLOOR)
-    yield golden.verdict(f"{case}_after_*", error, _MODEL)
+    theirs = golden.expected_with_prefix(f"{case}_after_")
+    yield golden.check_group(f"{case}_after_*", statistics, theirs, _MODEL)
 
     ours = torch_names.collect(torch_names.encoder(nnx.merge(graph, gradients, rest)))
-    theirs = golden.with_prefix(f"{case}_grad_")
+    theirs = golden.expected_with_prefix(f"{case}_grad_")
     # feat_bn's frozen bias has a gradient in the file, though no optimiser takes it.
     theirs.pop(_FROZEN)
-    yield golden.verdict(f"{case}_grad_*", group_error(ours, theirs, floor=_FLOOR), _GRADIENT)
-    theirs = dict(
-        zip(golden[f"{case}_gradient_names"], golden[f"{case}_gradient_statistics"], strict=True)
-    )
+    yield golden.check_group(f"{case}_grad_*", ours, theirs, _GRADIENT)
+    names = golden[f"{case}_gradient_names"].tolist()
+    quantity = f"{case}_gradient_statistics"
+    theirs = dict(zip(names, golden.expected(quantity), strict=True))
     theirs.pop(_FROZEN)
-    error = group_error({name: summary(ours[name]) for name in theirs}, theirs, floor=_FLOOR)
-    yield golden.verdict(f"{case}_gradient_statistics", error, _GRADIENT)
+    found = {name: summary(ours[name]) for name in theirs}
+    yield golden.check_group(quantity, found, theirs, _GRADIENT)
 
 
 def _check_pooling(golden: Golden) -> Iterator[Check]:
@@ -167,3 +361,177 @@ def _check_pooling(golden: Golden) -> Iterator[Check]:
 def summary(array: np.ndarray) -> np.ndarray:
     """Mean, population deviation and norm: what the files keep of arrays they do not hold."""
     return np.array([np.mean(array), np.std(array), np.linalg.norm(array)])
+
+
+# ---- clusters and samplers ------------------------------------------------------------------
+
+
+def _in_their_order(rows: jax.Array, labels: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Rows by our label numbers in the order of theirs."""
+    first = [np.flatnonzero(theirs == number)[0] for number in range(theirs.max() + 1)]
+    return np.asarray(rows)[labels[first]]
+
+
+class _PublishedDraws:
+    """The published sampler's two generators in the place of one of NumPy's."""
+
+    def __init__(self, seed: int, order: np.ndarray):
+        self._first, self._others = random.Random(seed), np.random.RandomState(seed)
+        self._order = order
+
+    def permutation(self, count: int) -> np.ndarray:
+        """The recorded order of clusters."""
+        del count
+        return self._order
+
+    def choice(self, images: np.ndarray, size: int | None = None, replace: bool = True):
+        """A first image of a cluster, or the others."""
+        if size is None:
+            return self._first.choice(images)
+        return self._others.choice(images, size, replace)
+
+
+class _RecordedDraws:
+    """Passes that were drawn before, to see how they are cut into batches."""
+
+    def __init__(self, passes: list[np.ndarray], labels: np.ndarray):
+        self._passes, self._labels = iter(passes), labels
+        self._images: Iterator[int] = iter(())
+
+    def permutation(self, count: int) -> np.ndarray:
+        """The order of clusters in the next pass."""
+        images = next(self._passes)
+        self._images = iter(images.tolist())
+        _, first = np.unique(self._labels[images], return_index=True)
+        order = self._labels[images][np.sort(first)]
+        assert len(order) == count
+        return order
+
+    def choice(self, images: np.ndarray, size: int | None = None, replace: bool = True):
+        """The next images of the pass."""
+        del images, replace
+        if size is None:
+            return next(self._images)
+        return np.array([next(self._images) for _ in range(size)])
+
+
+# ---- augmentation ---------------------------------------------------------------------------
+
+
+def _erasing_draws(seeds: Sequence[int], size: tuple[int, int]) -> Draws:
+    """What the published erasing draws from Python's generator, one seed an image.
+
+    The order is: whether to erase; area and ratio until they fit; top and left.
+    """
+    height, width = size
+    config = AugmentConfig()
+    erase, place = np.zeros(len(seeds)), np.zeros((len(seeds), 2))
+    tries = np.zeros((2, len(seeds), config.erase_tries))
+    for row, seed in enumerate(seeds):
+        rng = random.Random(seed)
+        erase[row] = rng.random()
+        if erase[row] >= config.erase:
+            continue
+        for number in range(config.erase_tries):
+            tries[:, row, number] = share, ratio = rng.random(), rng.random()
+            low, high = config.erase_area
+            area = (low + (high - low) * share) * height * width
+            low, high = config.erase_aspect
+            aspect = low + (high - low) * ratio
+            tall, wide = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if tall < height and wide < width:
+                room = (height - tall, width - wide)
+                place[row] = [(rng.randint(0, r) + 0.5) / (r + 1) for r in room]
+                break
+    never = jnp.ones(len(seeds))
+    return Draws(
+        grey=never,
+        flip=never,
+        enlarge=never,
+        crop=jnp.zeros((len(seeds), 2)),
+        erase=jnp.asarray(erase),
+        place=jnp.asarray(place),
+        area=jnp.asarray(tries[0]),
+        aspect=jnp.asarray(tries[1]),
+    )
+
+
+# ---- training -------------------------------------------------------------------------------
+
+
+def _config(**groups):
+    """The method's config with other values in some groups."""
+    config = configs.base("cluster_contrast")
+    for group, values in groups.items():
+        config[group].update(values)
+    return config
+
+
+def _training_config(golden: Golden):
+    return _config(
+        model={
+            "width": int(golden["width"]),
+            "stage_sizes": tuple(map(int, golden["stage_sizes"])),
+            "batch_norm_parts": int(golden["replicas"]),
+            "dtype": "float32",
+        },
+        clustering={"k1": int(golden["k1"]), "k2": int(golden["k2"]), "eps": float(golden["eps"])},
+        memory={
+            "momentum": float(golden["momentum"]),
+            "temperature": float(golden["temperature"]),
+            "hard": bool(golden["use_hard"]),
+        },
+        optimizer={
+            "learning_rate": float(golden["learning_rate"]),
+            "weight_decay": float(golden["weight_decay"]),
+        },
+        schedule={"every": int(golden["step_size"])},
+    )
+
+
+def _embed(method: ClusterContrast, weights: Weights, images: jax.Array) -> jax.Array:
+    return method.model(weights).embed(normalize(images))
+
+
+def _train_feature(method: ClusterContrast, weights: Weights, images: jax.Array) -> jax.Array:
+    model = method.model(weights)
+    return model.feature(model.pool(normalize(images), train=True), train=True)
+
+
+def _step(method: ClusterContrast, state: TrainState, images: jax.Array, indexes: jax.Array):
+    return method.step(
+        state,
+        lambda model, memory: method.contrast(model, memory, normalize(images), indexes),
+    )
+
+
+def _check_final(golden: Golden, initial: dict, final: dict) -> Iterator[Check]:
+    """Weights and statistics after training; and, apart, how far training moved them.
+
+    Four steps move a weight by a thousandth, so the weights alone would agree without any.
+    """
+    names = golden["parameter_names"].tolist()
+    others = ("final_statistics", "final_change_statistics", "final_embedding")
+    theirs = golden.expected_with_prefix("final_", but_not=others)
+    yield golden.check_group("final_*", final, theirs, _LATER)
+    found = {name: summary(final[name]) for name in names}
+    expected = dict(zip(names, golden.expected("final_statistics"), strict=True))
+    yield golden.check_group("final_statistics", found, expected, _LATER)
+
+    ours = {name: final[name] - initial[name] for name in theirs}
+    error = norm_error(ours, {name: theirs[name] - initial[name] for name in theirs})
+    yield golden.verdict("final_* less the initial ones (norm)", error, _CHANGE)
+    found = {name: summary(final[name] - initial[name]) for name in names}
+    expected = dict(zip(names, golden.expected("final_change_statistics"), strict=True))
+    yield golden.check_group("final_change_statistics", found, expected, _CHANGE)
+
+
+def _standard(query: FeatureSet, gallery: FeatureSet, distances=None):
+    ranking = rank(query, gallery, {"": rules.STANDARD}, ties="together", distances=distances)
+    return summarize(ranking[""])
+
+
+def _cmc(result, ranks: int) -> np.ndarray:
+    """The curve up to a rank, from the rankings: the result's own may end earlier."""
+    first = result.rankings[0].first_match
+    return np.array([np.mean(first[first > 0] <= rank) for rank in range(1, ranks + 1)])

@@ -37,6 +37,7 @@ from sicl_jax.methods.sicl import losses
 from sicl_jax.methods.sicl import weights as released
 from sicl_jax.methods.sicl.model import TwoStreamModel
 from sicl_jax.models.resnet import ResNetConfig
+from sicl_jax.weights import torch_names
 
 
 @jax.tree_util.register_dataclass
@@ -163,7 +164,7 @@ class Sicl(Method):
     @classmethod
     def recognize(cls, arrays: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
         """A checkpoint of the authors, or a ResNet of torchvision's names: an RGB encoder."""
-        shape = released.shape_of(arrays)
+        shape = torch_names.resnet_shape(arrays)
         return shape and {"silhouettes": False, **shape}
 
     @classmethod

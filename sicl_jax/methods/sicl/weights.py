@@ -6,7 +6,6 @@ To the names of an encoder (`torch_names.encoder`) they add `full_connect` and
 """
 
 import os
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +17,6 @@ from sicl_jax.weights import torch_names, torchvision
 from sicl_jax.weights.torch_files import load_state_dict
 
 _PREFIX = "module."
-_BLOCK = re.compile(r"(?:base\.|layer)(\d+)\.(\d+)\.conv1\.weight")
 
 
 def names(encoder: Encoder) -> torch_names.Names:
@@ -32,22 +30,6 @@ def head_names(projection: Projection) -> torch_names.Names:
         "full_connect.weight": projection.linear.kernel,
         "full_connect.bias": projection.linear.bias,
         **torch_names.batch_norm("full_bn", projection.bn),
-    }
-
-
-def shape_of(arrays: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
-    """The shape of a ResNet as its arrays' names and sizes tell it, as config fields; or None."""
-    blocks = [match for match in map(_BLOCK.fullmatch, arrays) if match]
-    if not blocks:
-        return None
-    stages = sorted({int(match[1]) for match in blocks})
-    sizes = tuple(sum(int(match[1]) == stage for match in blocks) for stage in stages)
-    first = min(blocks, key=lambda match: (int(match[1]), int(match[2])))[0]
-    bottleneck = first.replace("conv1", "conv3") in arrays
-    return {
-        "model.block": "bottleneck" if bottleneck else "basic",
-        "model.stage_sizes": sizes,
-        "model.width": int(arrays[first].shape[0]),
     }
 
 
