@@ -18,13 +18,13 @@ from sicl_jax.cli import options
     required=True,
     help="The file to write: .npz or .parquet.",
 )
-@options.masks
 @options.stream
 @options.flip
 @options.batch_size
 @options.skip_bad
 @options.as_json
 @options.quiet
+@options.beside
 def command(workdir, checkpoint, images, output, stream, flip, as_json, quiet, **choices):
     """Write features of all images below a folder, one unit row each.
 

@@ -25,13 +25,13 @@ from sicl_jax.cli import options
     help="Take out files whose path, or its end, matches, such as 'cam2/*.jpg'; repeatable.",
 )
 @click.option("--remove_missing", is_flag=True, help="Take out files that are no longer on disk.")
-@options.masks
 @options.stream
 @options.flip
 @options.batch_size
 @options.skip_bad
 @options.as_json
 @options.quiet
+@options.beside
 def command(index_dir, patterns, remove_missing, as_json, **choices):
     """Make an index of a folder's images, add a folder to one, or take files out.
 

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import functools
 import pathlib
 
 import click
@@ -27,9 +28,30 @@ model = click.option(
 images = click.option(
     "--images", type=FOLDER, required=True, help="Folder of images, searched as a tree."
 )
-masks = click.option(
-    "--masks", type=FOLDER, help="Folder of their masks: the images' paths, `.png`."
-)
+_PATH = click.Path(path_type=pathlib.Path)
+
+
+def beside(command):
+    """Adds `--masks`, `--faces` and `--modality`, which the command gets as one `beside`."""
+
+    @click.option(
+        "--masks", type=_PATH, help="Folder of the images' masks: their paths, `.png`; if needed."
+    )
+    @click.option("--faces", type=_PATH, help="Folder of their faces: the same paths; if needed.")
+    @click.option(
+        "--modality",
+        type=click.Choice(["visible", "infrared"]),
+        help="Of all images, if it matters.  [default: folders named rgb, ir, visible, infrared]",
+    )
+    @functools.wraps(command)
+    def with_beside(*args, masks, faces, modality, **choices):
+        from sicl_jax.retrieval.folder import Beside
+
+        return command(*args, beside=Beside(masks, faces, modality), **choices)
+
+    return with_beside
+
+
 stream = click.option(
     "--stream",
     metavar="NAME",

@@ -30,10 +30,10 @@ _PATH = click.Path(path_type=pathlib.Path)
 @click.option(
     "--checkpoint", metavar="best|latest|STEP", help="Of that run.  [default: the index's step]"
 )
-@click.option("--masks", type=_PATH, help="The query's mask or masks, if the index needs them.")
 @options.batch_size
 @options.as_json
 @options.quiet
+@options.beside
 def command(index_dir, query, page, by_folder, as_json, **choices):
     """Find the images of an index that are most like a query.
 
@@ -67,7 +67,7 @@ def command(index_dir, query, page, by_folder, as_json, **choices):
         click.echo(f"the page: {page}", err=True)
 
 
-def _search(index, index_dir, query, *, top, workdir, checkpoint, masks, batch_size, quiet):
+def _search(index, index_dir, query, *, top, workdir, checkpoint, beside, batch_size, quiet):
     import functools
 
     from sicl_jax import console, inference
@@ -84,7 +84,7 @@ def _search(index, index_dir, query, *, top, workdir, checkpoint, masks, batch_s
         index,
         model,
         query,
-        masks=masks,
+        beside=beside,
         top=top,
         batch_size=batch_size,
         progress=functools.partial(console.progress, quiet=quiet),

@@ -8,7 +8,7 @@ from sicl_jax.data.pictures import list_images
 from sicl_jax.errors import UserError
 from sicl_jax.evaluation.progress import MakeBar, silent
 from sicl_jax.inference import Model
-from sicl_jax.retrieval.folder import View, embed_folder
+from sicl_jax.retrieval.folder import Beside, View, embed_folder
 from sicl_jax.retrieval.index import Entry, GalleryIndex, is_index
 
 
@@ -34,7 +34,7 @@ def add_folder(
     folder: pathlib.Path,
     index_folder: pathlib.Path,
     *,
-    masks: pathlib.Path | None = None,
+    beside: Beside = Beside(),  # noqa: B008 - frozen.
     view: View = View(),  # noqa: B008 - frozen.
     skip_bad: bool = False,
     batch_size: int | None = None,
@@ -61,7 +61,7 @@ def add_folder(
         model,
         folder,
         names=new,
-        masks=masks,
+        beside=beside,
         view=view,
         skip_bad=skip_bad,
         batch_size=batch_size,

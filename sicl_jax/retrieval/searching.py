@@ -7,7 +7,7 @@ from sicl_jax.data.pictures import list_images
 from sicl_jax.errors import UserError
 from sicl_jax.evaluation.progress import MakeBar, silent
 from sicl_jax.inference import Model
-from sicl_jax.retrieval.folder import embed_folder
+from sicl_jax.retrieval.folder import Beside, embed_folder
 from sicl_jax.retrieval.index import GalleryIndex
 
 
@@ -55,7 +55,7 @@ def search(
     model: Model,
     query: pathlib.Path,
     *,
-    masks: pathlib.Path | None = None,
+    beside: Beside = Beside(),  # noqa: B008 - frozen.
     top: int = 10,
     batch_size: int | None = None,
     progress: MakeBar = silent,
@@ -66,7 +66,7 @@ def search(
         index: Where to search; of this model (`build.check_model`).
         model: What embeds.
         query: An image or a folder.
-        masks: For streams that need masks: the query's mask, or their folder.
+        beside: What lies beside the query; for a single image also its mask or face itself.
         top: Number of images to find for each.
         batch_size: Images in a batch; the config's if None.
         progress: Makes a progress bar.
@@ -77,13 +77,15 @@ def search(
     if not len(index):
         raise UserError("the index is empty; add images to it first")
     folder, names = queries(query)
-    if masks is not None and masks.is_file():
-        masks = masks.parent
+    for name in ("masks", "faces"):
+        path = getattr(beside, name)
+        if path is not None and path.is_file():
+            beside = dataclasses.replace(beside, **{name: path.parent})
     embedded = embed_folder(
         model,
         folder,
         names=names,
-        masks=masks,
+        beside=beside,
         view=index.view,
         batch_size=batch_size,
         progress=progress,
