@@ -16,7 +16,8 @@ import numpy as np
 
 from sicl_jax import config as configs
 from sicl_jax import devices, methods
-from sicl_jax.methods.embedder import Embedder
+from sicl_jax.methods.embedder import Embedder, columns_of
+from sicl_jax.methods.source import begin
 from sicl_jax.training import feeds, loop, steps
 from sicl_jax.training.testing import Tester
 
@@ -35,20 +36,24 @@ def main():
 def measure(config) -> dict:
     """Seconds and shares of the parts of an epoch."""
     clock = Clock()
-    dataset = loop.open_dataset(config)
     method = methods.create(config)
-    data = loop.training_data(dataset, method)
+    dataset = loop.open_dataset(config, method)
+    data = dataset.split("train")
+    method = method.sized(method.measure(data, None))
     tester = Tester(dataset, Embedder(method, batch_size=config.embed_batch_size), seed=config.seed)
 
     with clock("bank_features_with_compiling"):
-        state = method.init(data, config.seed)
+        state = begin(method, data, config.seed)
     with clock("bank_features"):
-        state = method.start_from(method.initial_weights(config.seed), data)
+        state = begin(method, data, config.seed)
     with clock("images_to_device"):
-        feed = feeds.choose(data, method.uses_masks, config.data.device_budget_gb)
+        feed = feeds.choose(
+            columns_of(data, (*method.forms, *method.labels)), config.data.device_budget_gb
+        )
         jax.block_until_ready(feed.resident)
     with clock("clustering"):
-        state, figures = method.begin_epoch(state, data, 1)
+        started = method.begin_epoch(state, data, 1, {})
+        state, figures = started.state, started.figures
         jax.block_until_ready(state)
     with clock("batches"):
         batches = method.draw_batches(state, data, 1)
@@ -59,11 +64,11 @@ def measure(config) -> dict:
         state = run(call, state, feed, batches[:per_call], per_call, seed)
     with clock("steps"):
         state = run(call, state, feed, batches, per_call, seed)
-    tester.features(state)  # Reads the test images for the first time.
+    tester.features(state.weights)  # Reads the test images for the first time.
     with clock("test_features"):
-        tester.features(state)
+        tester.features(state.weights)
     with clock("test"):
-        tester.test(state)
+        tester.test(state.weights)
     return report(config, clock.seconds, figures, len(data), tester)
 
 
@@ -87,7 +92,7 @@ def report(config, seconds, figures, num_images, tester) -> dict:
         "dataset": config.data.name,
         "images": num_images,
         "test_images": sum(len(tester.dataset.split(name)) for name in tester.splits),
-        "clusters": figures["clusters"],
+        **figures,
         "steps": config.steps_per_epoch,
         "batch_size": config.batch_size,
         "seconds": {name: round(value, 3) for name, value in parts.items()},

@@ -23,12 +23,14 @@ os.environ |= {"JAX_PLATFORMS": "cpu,cuda", "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "
 import hlo_traffic
 import jax
 import jax.numpy as jnp
+import networks
 import numpy as np
 import rates
 from jax.experimental import topologies
 
 from sicl_jax import config as configs
 from sicl_jax import devices, methods
+from sicl_jax.methods.base import Weights
 from sicl_jax.training import steps
 
 # H100 SXM5: what XLA wants to know of it, and the rates on its data sheet.
@@ -78,8 +80,10 @@ def measure(config, arguments) -> dict:
     """What the compiled program needs."""
     steps.check_batch_size(config.batch_size)
     method = methods.create(config)
+    data = networks.random_split(method, arguments.images)
+    method = method.sized(method.measure(data, None))
     begin = time.perf_counter()
-    lowered = steps.lower_train_call(method, config, arguments.images, "cuda")
+    lowered = steps.lower_train_call(method, data, "cuda")
     compiled = lowered.compile()
     seconds = time.perf_counter() - begin
     if arguments.hlo:
@@ -118,14 +122,14 @@ def measure(config, arguments) -> dict:
 
 def model_flops(method, config) -> int:
     """FLOPs of a step's encoders: three times those of the forward pass."""
-    images = jax.ShapeDtypeStruct((config.batch_size, *config.data.image_size, 3), jnp.float32)
-
-    def forward(weights, images):
-        model = method.model(weights)
-        encoders = (model.rgb, model.silhouette) if model.silhouette else (model.rgb,)
-        return [encode(images, train=True) for encode in encoders]
-
-    return 3 * rates.matrix_flops(forward, method.abstract_weights(), images)
+    images = {
+        name: jax.ShapeDtypeStruct(shape, jnp.float32)
+        for name, shape in networks.inputs(method, config.batch_size).items()
+    }
+    weights = Weights.of(method.abstract_model())
+    return 3 * rates.matrix_flops(
+        lambda w, x: networks.forward(method, method.model(w), x), weights, images
+    )
 
 
 if __name__ == "__main__":

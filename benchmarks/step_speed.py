@@ -6,26 +6,25 @@ import time
 
 import jax
 import jax.numpy as jnp
+import networks
 import numpy as np
 import rates
 from flax import nnx
 
 from sicl_jax import devices, methods
-from sicl_jax.methods.base import TrainingData
+from sicl_jax.methods.embedder import columns_of
 from sicl_jax.training import feeds, steps
+
+_POOL = 4  # Batches of random images.
 
 
 def measure(config, arguments) -> dict:
     """Rates of the step and of what it is compared with, and their ratios."""
     steps.check_batch_size(config.batch_size)
-    method = methods.create(config)
-    data = random_data(config, arguments.images)
-    weights = method.initial_weights(config.seed)
-    floor = Floor(method, weights, config)
-    runs = {
-        name: Run(method, weights, data, feed(data, method.uses_masks), config)
-        for name, feed in {"step": feeds.ResidentFeed, "host_fed": feeds.HostFeed}.items()
-    }
+    data = networks.random_split(methods.create(config), arguments.images)
+    kinds = {"step": feeds.ResidentFeed, "host_fed": feeds.HostFeed}
+    runs = {name: Run(config, data, kind) for name, kind in kinds.items()}
+    floor = Floor(runs["step"].method, runs["step"].state.weights, config)
     per_call = steps.steps_per_call(config.steps_per_call, runs["step"].feed)
     calls = arguments.calls or (8 if per_call == 1 else 4)
     work = {"floor": lambda: floor.seconds(calls, per_call)}
@@ -38,19 +37,19 @@ def measure(config, arguments) -> dict:
 
     images = calls * per_call * config.batch_size
     flops = floor.flops()
-    dtype = devices.compute_dtype(config.model.dtype)
+    dtype = devices.compute_dtype(config.model.dtype) or jnp.float32
     peak = rates.matrix_rate(dtype)
     per_step = {name: statistics.median(s) / (calls * per_call) for name, s in seconds.items()}
     return {
         "benchmark": "train_step",
         "device": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
-        "model": f"{config.model.block} {tuple(config.model.stage_sizes)} x{config.model.width}",
+        "config": arguments.config,
+        "model": {name: config.model[name] for name in config.model if name != "pretrained"},
         "image_size": tuple(config.data.image_size),
         "dtype": rates.dtype_name(dtype),
         "batch_size": config.batch_size,
         "images": arguments.images,
-        "padded_clusters": runs["step"].state.clusters.counts.shape[0],
         "steps_per_call": per_call,
         "images_per_second": {
             name: round(images / statistics.median(s), 1) for name, s in seconds.items()
@@ -67,26 +66,16 @@ def measure(config, arguments) -> dict:
     }
 
 
-def random_data(config, count: int):
-    """Noise in the shape of a training split."""
-    rng = np.random.default_rng(0)
-    shape = (count, *config.data.image_size)
-    images = rng.integers(0, 256, (*shape, 3), np.uint8)
-    masks = rng.integers(0, 2, shape, np.uint8) * np.uint8(255)
-    return TrainingData(images, masks, np.arange(count, dtype=np.int32) % 3)
-
-
 class Run:
     """The training call on one feed."""
 
-    def __init__(self, method, weights, data, feed, config):
-        self.feed = feed
-        labels = np.arange(len(data), dtype=np.int32) // 8
-        self.state = method.with_labels(method.start_from(weights, data), labels, epoch=1)
+    def __init__(self, config, data, feed):
+        self.method, self.state = networks.begun(methods.create(config), data)
+        self.feed = feed(columns_of(data, (*self.method.forms, *self.method.labels)))
         self.seed = devices.put_replicated(np.uint32(config.seed))
-        batches = method.draw_batches(self.state, data, 0)
+        batches = self.method.draw_batches(self.state, data, 0)
         self.batches = np.tile(batches, (-(-1000 // len(batches)), 1))
-        self.train_call = steps.compile_train_call(method, self.state, feed)
+        self.train_call = steps.compile_train_call(self.method, self.state, self.feed)
         self.host_seconds: list[float] = []
 
     def seconds(self, calls: int, per_call: int) -> float:
@@ -101,22 +90,30 @@ class Run:
 
 
 class Floor:
-    """Forward and backward of the encoders on random images that lie on the device."""
+    """Forward and backward of the bare networks on random images that lie on the device."""
 
     def __init__(self, method, weights, config):
         self.method = method
-        self.weights = devices.put_replicated(weights)
-        shape = (1 + method.uses_masks, 4, config.batch_size, *config.data.image_size, 3)
+        # The run's own weights are given away at its first call.
+        self.weights = jax.tree.map(jnp.copy, weights)
         split = jax.sharding.NamedSharding(
-            devices.mesh(), jax.sharding.PartitionSpec(None, None, devices.AXIS)
+            devices.mesh(), jax.sharding.PartitionSpec(None, devices.AXIS)
         )
-        draw = jax.jit(lambda key: jax.random.normal(key, shape), out_shardings=split)
-        self.pool = draw(jax.random.key(0))
+        self.pool = {
+            name: jax.jit(
+                lambda key, shape=shape: jax.random.normal(key, (_POOL, *shape)),
+                out_shardings=split,
+            )(jax.random.key(number))
+            for number, (name, shape) in enumerate(
+                networks.inputs(method, config.batch_size).items()
+            )
+        }
 
         def call(weights, pool, numbers):
             def step(last, number):
                 del last
-                return self._gradients(weights, pool[:, number % len(pool[0])]), jnp.zeros(())
+                images = {name: array[number % _POOL] for name, array in pool.items()}
+                return self._gradients(weights, images), jnp.zeros(())
 
             start = jax.tree.map(jnp.zeros_like, (weights.params, weights.statistics))
             return steps.repeat(step, start, numbers)[0]
@@ -134,9 +131,8 @@ class Floor:
     def _forward(self, weights, images):
         """A linear function of all outputs, and the running statistics."""
         model = self.method.model(weights)
-        encoders = (model.rgb, model.silhouette) if model.silhouette else (model.rgb,)
-        codes = [encode(x, train=True) for encode, x in zip(encoders, images, strict=True)]
-        value = sum(c.feature[:, ::2].sum() + c.projection[:, ::2].sum() for c in codes)
+        outputs = networks.forward(self.method, model, images)
+        value = sum(output[..., ::2].sum() for output in outputs)
         return value, nnx.state(model, nnx.BatchStat)
 
     def seconds(self, calls: int, per_call: int) -> float:
@@ -148,4 +144,6 @@ class Floor:
 
     def flops(self) -> int:
         """FLOPs of a step's matrix products and convolutions: three times the forward ones."""
-        return 3 * rates.matrix_flops(self._forward, self.weights, self.pool[:, 0])
+        return 3 * rates.matrix_flops(
+            self._forward, self.weights, {n: a[0] for n, a in self.pool.items()}
+        )

@@ -1,0 +1,63 @@
+"""What the benchmarks of training know of each method: its bare networks, on random inputs."""
+
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+
+from sicl_jax.data.dataset import Split
+from sicl_jax.methods.base import Method, TrainState
+from sicl_jax.methods.source import begin
+
+
+def random_split(method: Method, count: int, *, per_identity: int = 8) -> Split:
+    """Noise in the shape of a training split, with every label that there is.
+
+    Args:
+        method: Whose columns it has.
+        count: Images.
+        per_identity: Images of each made-up person.
+    """
+    rng = np.random.default_rng(0)
+    rows = np.arange(count, dtype=np.int32)
+    labels = {
+        "identity": rows // per_identity,
+        "camera": rows % 3,
+        "clothes": rows // 4,
+        "tracklet": rows // 4,
+        "modality": rows // per_identity % 2,
+    }
+    pixels = {}
+    for name, form in method.forms.items():
+        noise = rng.integers(0, 256, (count, *form.shape), np.uint8)
+        pixels[name] = noise if form.mode == "rgb" else (noise > 127) * np.uint8(255)
+        labels[f"has_{name}"] = np.ones(count, np.int32)
+    return Split(pixels, labels, tuple(map(str, rows)))
+
+
+def begun(method: Method, data: Split) -> tuple[Method, TrainState]:
+    """The method in the sizes of the data and a run with made-up pseudo-labels where it has any."""
+    method = method.sized(method.measure(data, None))
+    state = begin(method, data, method.config.seed)
+    if hasattr(method, "with_labels"):
+        state = method.with_labels(state, data.labels["identity"], epoch=1)
+    return method, state
+
+
+def inputs(method: Method, batch_size: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of a batch of normalised pictures, by column; masks have three channels too."""
+    return {name: (batch_size, *form.size, 3) for name, form in method.forms.items()}
+
+
+def forward(method: Method, model, images: Mapping[str, jax.Array]) -> list[jax.Array]:
+    """All outputs of a method's networks in training mode."""
+    return _FORWARD[method.name](model, images)
+
+
+def _sicl(model, images):
+    streams = {"image": model.rgb, "mask": model.silhouette}
+    codes = [streams[name](array, train=True) for name, array in images.items()]
+    return [output for code in codes for output in (code.feature, code.projection)]
+
+
+_FORWARD = {"sicl": _sicl}
