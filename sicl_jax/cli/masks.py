@@ -24,11 +24,14 @@ _FILE = click.Path(path_type=pathlib.Path, dir_okay=False)
     help="Insist on this kind of checkpoint.  [default: as its number of classes says]",
 )
 @click.option(
+    "--keep",
     "--mode",
-    type=click.Choice(["parsing", "silhouette"]),
-    default="parsing",
+    "mode",
+    type=click.Choice(["parts", "parsing", "silhouette"]),
+    default="parts",
     show_default=True,
-    help="Palette PNGs of body parts, or grey ones of 0 and 255.",
+    help="What is kept of the parser's labels: `parts` (or `parsing`, the same), as palette PNGs "
+    "that note whose labels they are, or the `silhouette`, as grey PNGs of 0 and 255.",
 )
 @click.option(
     "--batch_size", type=int, help="Images a step.  [default: 16 on accelerators, 2 on CPUs]"
@@ -77,7 +80,7 @@ def command(
             output_dir,
             weights,
             dataset=dataset,
-            mode=mode,
+            mode="parsing" if mode == "parts" else mode,
             batch_size=batch_size,
             input_size=input_size,
             threads=threads,

@@ -53,8 +53,9 @@ def text(store: Store) -> str:
         rows.append((split, *(_cell(counts.get(c) or 0, expected.get(c)) for c in columns)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(_aligned(row, widths)) for row in rows]
-    name = f"{store.name}/{store.config_name}" if store.config_name else store.name
-    lines.insert(0, f"{name} in {store.directory}, fingerprint {metadata['fingerprint'][:12]}")
+    lines.insert(
+        0, f"{store.full_name} in {store.directory}, fingerprint {metadata['fingerprint'][:12]}"
+    )
     if any("published" in cell for row in rows for cell in row):
         lines.append("This copy differs from what was published; is it complete?")
     left_out = store.metadata.get("left_out", 0)

@@ -64,16 +64,14 @@ class ReidDataset:
     """A prepared data set.
 
     Attributes:
-        name: Builder name, such as `prcc`.
-        config_name: Builder config, such as `demo`, or None.
+        name: `prcc`, or with a builder config `synthetic_people/demo`.
         directory: Folder of the data set's files.
         fingerprint: Hash of all examples; equal for data sets prepared twice from the same files.
         split_names: The splits that `split` gives.
     """
 
     def __init__(self, store: Store, arrays: Arrays):
-        self.name = store.name
-        self.config_name = store.config_name
+        self.name = store.full_name
         self.directory = store.directory
         self.fingerprint = arrays.fingerprint
         self.split_names = tuple(store.examples)

@@ -8,13 +8,14 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from sicl_jax.errors import UsageError, UserError
+from tfds_builders.reid import parts
 
 FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
     "lanczos": Image.Resampling.LANCZOS,
 }
-MASK_MODES = ("silhouette", "parsing", "parts")
+MASK_MODES = ("silhouette", "parsing", "parts", "keep")
 MODES = ("rgb", *MASK_MODES)
 
 MAX_PARTS = 64
@@ -33,6 +34,8 @@ class Form:
             `silhouette`: 255 wherever a mask is not background (label, grey value or colour 0).
             `parsing`: the luminance of a mask's palette colours; a grey mask is taken as it is.
             `parts`: a mask's labels.
+            `keep`: 255 where a mask is not clothes, background included. Part labels are looked up
+                in `tfds_builders.reid.parts`; of other masks it is the red channel.
     """
 
     size: tuple[int, int]
@@ -76,7 +79,8 @@ class Form:
         third.
 
         Raises:
-            UserError: The mode is `parts` and the mask holds no labels.
+            UserError: The mode is `parts` and the mask holds no labels, or `keep` and it holds
+                labels of unknown parts.
         """
         resample = FILTERS[self.resize]
         if self.mode == "rgb":
@@ -90,12 +94,29 @@ class Form:
 
 
 def grey_mask(mask: Image.Image, mode: str) -> Image.Image:
-    """Returns the grey picture that a mask stands for in mode `silhouette` or `parsing`."""
+    """Returns the grey picture that a mask stands for in a mode other than `parts`.
+
+    Raises:
+        UserError: The mode is `keep` and the labels are of unknown parts.
+    """
     if mode == "parsing":
         return mask.convert("L")
+    if mode == "keep":
+        return _kept(mask)
     values = np.asarray(mask)
     person = values.any(axis=-1) if values.ndim == 3 else values != 0
     return Image.fromarray(np.where(person, np.uint8(255), np.uint8(0)))
+
+
+def _kept(mask: Image.Image) -> Image.Image:
+    kind = parts.kind_of(mask)
+    if kind is not None and mask.mode in ("L", "P"):
+        return Image.fromarray(parts.not_clothes(kind)[np.asarray(mask)])
+    if mask.mode == "P" or (mask.mode == "L" and 0 < np.asarray(mask).max() < MAX_PARTS):
+        raise UserError(
+            "the mask does not say which parts its labels are; make it with `sicl-jax masks`"
+        )
+    return mask.convert("RGB").getchannel(0)
 
 
 def part_labels(mask: Image.Image) -> UInt8[np.ndarray, "H W"]:

@@ -60,6 +60,7 @@ class Store:
         directory: its folder.
         name: builder name, such as `prcc`.
         config_name: builder config, or None.
+        full_name: `name`, or `name/config_name`.
         examples: number of examples of each split.
         metadata: what the builder noted down beside the examples.
     """
@@ -92,6 +93,7 @@ class Store:
         self.metadata = _read_metadata(directory / METADATA)
         self.name = info.name
         self.config_name = info.config_name or None
+        self.full_name = f"{self.name}/{self.config_name}" if self.config_name else self.name
         if file_format != "array_record":
             raise UserError(
                 f"{directory} holds {file_format} files; build it with "

@@ -218,6 +218,10 @@ _PLAIN = (
     _STANDARD,
     Protocol("standard/ties_together", rule=rules.STANDARD, ties="together"),
 )
+_SYSU_MM01 = (
+    *_sysu_mm01("all_search", 1, 2, 4, 5),
+    *_sysu_mm01("indoor_search", 1, 2),
+)
 _VALIDATION = (Selection(Side("val_query"), Side("val_gallery")),)
 
 _TABLES: dict[str, tuple[Protocol, ...]] = {
@@ -249,10 +253,9 @@ _TABLES: dict[str, tuple[Protocol, ...]] = {
     "msmt17": _PLAIN,
     "personx": _PLAIN,
     "veri": _PLAIN,
-    "sysu_mm01": (
-        *_sysu_mm01("all_search", 1, 2, 4, 5),
-        *_sysu_mm01("indoor_search", 1, 2),
-    ),
+    "sysu_mm01": _SYSU_MM01,
+    "synthetic_people/infrared": _SYSU_MM01,
+    "synthetic_people/infrared_tiny": _SYSU_MM01,
     # One split of the identities is one trial; the builder has a config for each of the ten.
     "regdb": _both_directions(),
     "llcm": _both_directions(Draw(("identity", "camera"), released=True), count="identities"),
@@ -270,16 +273,19 @@ _DEFAULT = Protocols(
 
 
 def _protocols(dataset_name: str) -> Protocols:
-    name = dataset_name.partition("/")[0]
-    return PROTOCOLS.get(name) if name in PROTOCOLS else _DEFAULT
+    for name in (dataset_name, dataset_name.partition("/")[0]):
+        if name in PROTOCOLS:
+            return PROTOCOLS.get(name)
+    return _DEFAULT
 
 
 def protocols(dataset_name: str, splits: Collection[str] | None = None) -> tuple[Protocol, ...]:
     """The protocols of a data set, the primary one first.
 
     Args:
-        dataset_name: As in `prcc` or, with its builder's config, `synthetic_people/demo`. A data
-            set that none are registered for has those of an own folder.
+        dataset_name: As in `prcc` or, with its builder's config, `synthetic_people/demo`. Those
+            of a config go before those of its builder; a data set that none are registered for has
+            those of an own folder.
         splits: Names of the splits that are there; protocols that lack one are left out.
     """
     table = _protocols(dataset_name).table

@@ -1,6 +1,7 @@
 """Makes the masks of a folder of images with the SCHP parser."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -15,11 +16,13 @@ from jaxtyping import Array, Float, UInt8
 from sicl_jax import console, devices
 from sicl_jax.errors import UsageError, UserError
 from sicl_jax.masks import extractor, quality, walk
-from sicl_jax.masks.palette import MODES
 from sicl_jax.masks.params import load_parser
 from sicl_jax.masks.schp import Parser
+from tfds_builders.reid.features import encode_png
+from tfds_builders.reid.parts import encode_parts
 
 SETTINGS_FILE = "masks.json"
+MODES = ("parsing", "silhouette")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +101,9 @@ def write_masks(
         failures = walk.run_tasks(
             todo,
             SchpSegment(parser, settings["input_size"]),
-            mode=mode,
+            encode=functools.partial(encode_parts, kind=kind.dataset)
+            if mode == "parsing"
+            else silhouette_png,
             batch_size=batch_size or default_batch_size(),
             threads=threads,
             on_done=bar.advance,
@@ -142,6 +147,11 @@ class SchpSegment:
     def parse_resident(self, inputs: UInt8[Array, "b s s 3"]) -> Float[Array, "b n n k"]:
         """The same for inputs that lie on the devices."""
         return self._parse(self._state, inputs)
+
+
+def silhouette_png(classes: UInt8[np.ndarray, "h w"]) -> bytes:
+    """Encodes classes as a grey PNG, 255 where they are not background."""
+    return encode_png(np.where(classes != 0, np.uint8(255), np.uint8(0)))
 
 
 def _check(*, mode, batch_size, input_size, threads) -> None:

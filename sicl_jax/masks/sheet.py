@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from sicl_jax.errors import UserError
 from sicl_jax.masks.quality import MaskSigns, QualityReport, person_pixels
-from sicl_jax.masks.walk import IMAGE_SUFFIXES
+from tfds_builders.reid.tree import IMAGE_SUFFIXES
 
 _PICTURE = (96, 192)  # Width and height of an image or a mask, in pixels.
 _CAPTION = 26

@@ -20,9 +20,7 @@ from PIL import Image, ImageOps
 from sicl_jax import devices
 from sicl_jax.errors import UserError, one_line
 from sicl_jax.masks import extractor
-from sicl_jax.masks.palette import mask_png
-
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
+from tfds_builders.reid.tree import IMAGE_SUFFIXES
 
 _BATCHES_AHEAD = 3
 
@@ -104,7 +102,7 @@ def run_tasks(
     tasks: Sequence[Task],
     segment: Segment,
     *,
-    mode: str,
+    encode: Callable[[np.ndarray], bytes],
     batch_size: int,
     threads: int,
     on_done: Callable[[int], None] = lambda _: None,
@@ -114,7 +112,7 @@ def run_tasks(
     Args:
       tasks: what to do; images may be of any sizes.
       segment: the parser; it sees batches of one size only.
-      mode: see `palette.mask_png`.
+      encode: makes a file of classes (h, w) uint8, 0 background.
       batch_size: rounded up to a multiple of the number of devices.
       threads: threads that decode and encode.
       on_done: called with the number of masks that were written since the last call.
@@ -136,7 +134,7 @@ def run_tasks(
         writes.append(
             [
                 pool.submit(
-                    _write, item.task.mask, host_classes[i, : item.height, : item.width], mode
+                    _write, item.task.mask, host_classes[i, : item.height, : item.width], encode
                 )
                 for i, item in enumerate(loaded)
             ]
@@ -226,12 +224,14 @@ def _start(loaded: list[_Loaded], segment: Segment, batch_size: int) -> jax.Arra
     )
 
 
-def _write(path: Path, classes: UInt8[np.ndarray, "h w"], mode: str) -> None:
+def _write(
+    path: Path, classes: UInt8[np.ndarray, "h w"], encode: Callable[[np.ndarray], bytes]
+) -> None:
     """Writes a mask under a temporary name, then renames it: it appears whole or not at all."""
     temporary = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(mask_png(classes, mode))
+        temporary.write_bytes(encode(classes))
         temporary.replace(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error

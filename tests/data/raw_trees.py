@@ -18,7 +18,7 @@ from PIL import Image
 
 from sicl_jax.data.pixels import Form
 from tfds_builders.synthetic_people import studio
-from tfds_builders.synthetic_people.world import OUTFIT, Shot, World
+from tfds_builders.synthetic_people.world import OUTFIT, Shot, World, splits_as_prcc
 
 VALIDATION_PERSON = 7
 CAMERAS = "ABC"
@@ -31,10 +31,7 @@ _WORLD = World(
     width=24,
     train_people=3,
     test_people=3,
-    train_images=18,
-    query_same_images=6,
-    query_changed_images=6,
-    gallery_images=6,
+    splits=splits_as_prcc(train=18, query_same=6, query_changed=6, gallery=6),
 )
 
 
@@ -100,7 +97,7 @@ def people(identities: tuple[int, ...]) -> tuple[Drawn, ...]:
 
 def _draw(identity: int, camera: int, number: int) -> Drawn:
     shot = Shot("train", identity - 1, CAMERAS[camera], number)
-    image, mask = (Image.open(io.BytesIO(file)) for file in studio.develop(_WORLD, shot))
+    image, mask = (Image.open(io.BytesIO(file)) for file in studio.develop(_WORLD, shot).values())
     return Drawn(identity, camera, number, image.convert("RGB"), mask.convert("L"))
 
 

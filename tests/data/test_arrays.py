@@ -215,7 +215,7 @@ def test_generated_data_sets_have_a_fingerprint_too(tmp_path):
     assert prepare(request).was_there
     data_set = load_dataset("synthetic_people/tiny", tmp_path, forms=forms((32, 16)))
     assert data_set.fingerprint == prepared.store.metadata["fingerprint"]
-    assert (data_set.name, data_set.config_name) == ("synthetic_people", "tiny")
+    assert data_set.name == "synthetic_people/tiny"
     assert len(data_set.split("train")) == prepared.store.metadata["card"]["train"]["images"]
 
 

@@ -6,6 +6,8 @@ from PIL import Image
 
 from sicl_jax.errors import UserError
 from sicl_jax.masks import walk
+from sicl_jax.masks.predict import silhouette_png
+from tfds_builders.reid.features import encode_png
 
 SIZE = 192
 
@@ -52,7 +54,7 @@ def tree(tmp_path):
 
 
 def run(tasks, segment=None, **options):
-    options = {"mode": "parsing", "batch_size": 2, "threads": 3, **options}
+    options = {"encode": encode_png, "batch_size": 2, "threads": 3, **options}
     return walk.run_tasks(tasks, segment or ColourSegment(), **options)
 
 
@@ -79,7 +81,7 @@ def test_masks_lie_on_their_images(tree, tmp_path):
 
 def test_an_image_larger_than_the_input(tmp_path):
     classes = save_image(tmp_path / "in" / "large.png", 500, 270)
-    run(walk.list_tasks(tmp_path / "in", tmp_path / "out"), mode="silhouette")
+    run(walk.list_tasks(tmp_path / "in", tmp_path / "out"), encode=silhouette_png)
     with Image.open(tmp_path / "out" / "large.png") as mask:
         values = np.asarray(mask)
     assert values.shape == (500, 270)

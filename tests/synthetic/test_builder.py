@@ -4,6 +4,7 @@ import collections
 
 import numpy as np
 import pytest
+from baselines import SPLITS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,8 +18,6 @@ from tfds_builders.synthetic_people.synthetic_people_dataset_builder import (
     Builder,
 )
 from tfds_builders.synthetic_people.world import Shot, shots, uneven_counts
-
-SPLITS = ("train", "query_same", "query_changed", "gallery")
 
 
 @given(st.integers(1, 60), st.integers(0, 3000), st.integers(0, 5))

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from tfds_builders.reid.features import encode_png
+from tfds_builders.reid.parts import noted_kind
 
 MAX_PIXELS = 4096 * 4096
 """A crop of one person is far smaller; more is a decompression bomb or a mistake."""
@@ -191,7 +192,7 @@ def _is_zero(mask: Image.Image) -> bool:
 def _encoded_mask(mask: Image.Image) -> bytes:
     mask.info.pop("transparency", None)
     buffer = io.BytesIO()
-    mask.save(buffer, format="PNG")
+    mask.save(buffer, format="PNG", pnginfo=noted_kind(mask))
     return buffer.getvalue()
 
 

@@ -1,9 +1,12 @@
 """A clothed person as a picture with an exact mask."""
 
+import dataclasses
 import math
 
+import cv2
 import numpy as np
 
+from tfds_builders.reid.parts import PARTS
 from tfds_builders.synthetic_people import carried, torso, walk
 from tfds_builders.synthetic_people.body import Body
 from tfds_builders.synthetic_people.canvas import Canvas
@@ -36,6 +39,10 @@ def paint(
     Returns:
       (height, width, 4) uint8: RGB times alpha, and alpha.
     """
+    return _drawn(body, outfit, pose, view, light).paint(height, width)
+
+
+def _drawn(body: Body, outfit: Outfit, pose: walk.Pose, view: View, light) -> Canvas:
     canvas = Canvas(light)
     joints = view.project(pose.joints)
     for side in (0, 1):
@@ -44,7 +51,89 @@ def paint(
     _trunk(canvas, body, outfit, pose, view)
     HeadPainter(canvas, body, pose, view).draw(outfit)
     carried.draw(canvas, body, outfit, pose, view, joints)
-    return canvas.paint(height, width)
+    return canvas
+
+
+# A part is painted in one of the colours whose channels are all or nothing, which shading keeps
+# apart; what is bare is told by its height.
+_HAIR, _HAT, _SKIN = (1, 0, 1), (1, 1, 0), (1, 0, 0)
+_UPPER, _LOWER, _SHOE, _BAG = (0, 1, 0), (0, 0, 1), (0, 1, 1), (1, 1, 1)
+_ATR = {name: label for label, name in enumerate(PARTS["atr"])}
+
+
+def part_labels(
+    body: Body, outfit: Outfit, pose: walk.Pose, view: View, mask: np.ndarray, oversampling: int
+) -> np.ndarray:
+    """Labels a person's parts.
+
+    Args:
+      body: Whose body.
+      outfit: What is worn.
+      pose: The moment of the walk.
+      view: The camera, to a canvas of `oversampling` times the mask's size.
+      mask: (height, width) bool, where the person is.
+      oversampling: A whole number.
+
+    Returns:
+      (height, width) uint8, ATR's labels; 0 where the mask is False.
+    """
+    colour = {code: 255.0 * np.array(code) for code in (_HAIR, _HAT, _SKIN, _UPPER, _LOWER)}
+    upper = colour[_UPPER]
+    canvas = _drawn(
+        dataclasses.replace(
+            body,
+            skin=colour[_SKIN],
+            hair=dataclasses.replace(body.hair, colour=colour[_HAIR]),
+        ),
+        dataclasses.replace(
+            outfit,
+            colour=upper,
+            second_colour=upper,
+            inner_colour=upper,
+            bottom_colour=colour[_LOWER],
+            shoe_colour=255.0 * np.array(_SHOE),
+            sock_colour=255.0 * np.array(_SHOE),
+            carried_colour=255.0 * np.array(_BAG),
+            hat_colour=colour[_HAT],
+        ),
+        pose,
+        view,
+        (0.0, 0.0),
+    )
+    height, width = mask.shape
+    painted = canvas.paint(oversampling * height, oversampling * width, cv2.LINE_8)
+    labels = _labels_of_colours(painted, outfit, view.project(pose.joints))
+    # Of the pixels that make up one of the mask, one that is painted; else a neighbour.
+    blocks = labels.reshape(height, oversampling, width, oversampling)
+    small = blocks.max(axis=(1, 3))
+    while (missing := mask & (small == 0)).any():
+        small = np.where(missing, cv2.dilate(small, np.ones((3, 3), np.uint8)), small)
+    return np.where(mask, small, np.uint8(0))
+
+
+def _labels_of_colours(painted: np.ndarray, outfit: Outfit, joints: np.ndarray) -> np.ndarray:
+    strongest = painted[..., :3].max(axis=-1, keepdims=True)
+    channels = (painted[..., :3] > 0.5 * strongest) & (painted[..., 3:] > 0)
+    labels = np.zeros(painted.shape[:2], np.uint8)
+    dress = outfit.top.kind == "dress"
+    parts = {
+        _HAIR: "hair",
+        _HAT: "hat",
+        _UPPER: "dress" if dress else "upper clothes",
+        _LOWER: "skirt" if outfit.bottom.skirt else "trousers",
+        _SHOE: "left shoe",
+        _BAG: "bag",
+    }
+    for code, part in parts.items():
+        labels[(channels == code).all(axis=-1)] = _ATR[part]
+    rows = np.arange(len(labels))[:, None]
+    bare = (channels == _SKIN).all(axis=-1)
+    labels[bare] = _ATR["left arm"]
+    labels[bare & (rows < joints[walk.COLLAR, 1])] = _ATR["face"]
+    labels[bare & (rows > joints[walk.PELVIS, 1] + 0.25 * np.ptp(joints[:, 1]) / 2)] = _ATR[
+        "left leg"
+    ]
+    return labels
 
 
 def _cover(points: np.ndarray, radii: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,12 @@ from tfds_builders.synthetic_people.outfit import Outfit
 from tfds_builders.synthetic_people.view import View
 
 
+def head_place(body: Body, pose: walk.Pose, view: View) -> tuple[float, float, float]:
+    """Returns x and y of a head's middle and half its height, in pixels."""
+    x, y, _, scale = view.project(pose.joints[walk.CROWN] - (0, 0, body.head_height / 2))
+    return x, y, scale * body.head_height / 2
+
+
 class HeadPainter:
     """Draws a head in its own frame: units of half the head's height around its middle."""
 
@@ -18,10 +24,8 @@ class HeadPainter:
         """Measures the head; nothing is drawn yet."""
         self.canvas, self.body = canvas, body
         crown, collar = pose.joints[walk.CROWN], pose.joints[walk.COLLAR]
-        x, y, _, scale = view.project(crown - (0, 0, body.head_height / 2))
-        self.x, self.y = x, y
-        self.unit = scale * body.head_height / 2
-        self.scale = scale
+        self.x, self.y, self.unit = head_place(body, pose, view)
+        self.scale = scale = 2 * self.unit / body.head_height
         self.front, self.side = math.cos(view.yaw), math.sin(view.yaw)
         # A head is deeper than it is wide.
         self.width = math.hypot(self.front, 1.22 * self.side) * body.head_width * scale / self.unit

@@ -10,7 +10,9 @@ import numpy as np
 from tfds_builders.synthetic_people import seeds
 
 PANORAMA = 5  # A camera's background is this many pictures wide; a walk passes along it.
-_HEADING = {"A": 52.0, "B": 66.0, "C": 58.0}  # Usual heading, degrees from towards the camera.
+# Usual heading, degrees from towards the camera.
+_HEADING = {"A": 52.0, "B": 66.0, "C": 58.0}
+_HEADING |= {"1": 52.0, "2": 66.0, "3": 58.0, "4": 50.0, "5": 62.0, "6": 55.0}
 
 
 @dataclasses.dataclass(frozen=True)

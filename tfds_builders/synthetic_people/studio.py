@@ -1,13 +1,14 @@
 """Draws many pictures, on several cores where that pays, always in the same order."""
 
 import functools
-import io
 from collections.abc import Iterable, Iterator
 
 import cv2
-from PIL import Image
+import numpy as np
 
 from tfds_builders.reid import workers
+from tfds_builders.reid.features import encode_png
+from tfds_builders.reid.parts import encode_parts
 from tfds_builders.synthetic_people import photograph
 from tfds_builders.synthetic_people.world import Shot, World
 
@@ -21,18 +22,32 @@ _JPEG = (
 _CHUNK = 64
 
 
-def develop(world: World, shot: Shot) -> tuple[bytes, bytes]:
-    """Draws one picture; returns it as a JPEG file and its mask as a one-bit PNG file."""
+def develop(world: World, shot: Shot) -> dict[str, bytes]:
+    """Draws one picture.
+
+    Returns:
+      Files by the columns of `reid.features.make_example`: `image`, a JPEG; `mask`, a one-bit PNG;
+      of a world with parts a palette PNG and, unless the person looks away, `face` and
+      `face_restored`.
+    """
     picture, mask = photograph.take(world, shot)
-    _, jpeg = cv2.imencode(".jpg", picture[..., ::-1], _JPEG)
-    png = io.BytesIO()
-    Image.fromarray(mask > 0).save(png, format="PNG")
-    return jpeg.tobytes(), png.getvalue()
+    if not world.parts:
+        return {"image": _jpeg(picture), "mask": encode_png(mask > 0)}
+    portrait = photograph.portray(world, shot, picture, mask)
+    files = {"image": _jpeg(picture), "mask": encode_parts(portrait.parts, "atr")}
+    if portrait.face is not None:
+        files["face"] = encode_png(portrait.face)
+        files["face_restored"] = _jpeg(portrait.face_restored)
+    return files
+
+
+def _jpeg(picture: np.ndarray) -> bytes:
+    return cv2.imencode(".jpg", picture[..., ::-1], _JPEG)[1].tobytes()
 
 
 def develop_all(
     world: World, shots: Iterable[Shot], cores: int | None = None
-) -> Iterator[tuple[Shot, bytes, bytes]]:
+) -> Iterator[tuple[Shot, dict[str, bytes]]]:
     """Draws pictures in the order of `shots`, a large number of them in several processes.
 
     Args:
@@ -41,15 +56,14 @@ def develop_all(
       cores: Number of processes, all usable cores if None. The pictures do not depend on it.
 
     Yields:
-      The shot, its JPEG file and its mask's PNG file.
+      The shot and its files, see `develop`.
     """
     shots = list(shots)
     chunks = [shots[start : start + _CHUNK] for start in range(0, len(shots), _CHUNK)]
     with workers.parallel_map(len(shots), cores) as run:
         for chunk, files in zip(chunks, run(functools.partial(_draw, world), chunks), strict=True):
-            for shot, (image, mask) in zip(chunk, files, strict=True):
-                yield shot, image, mask
+            yield from zip(chunk, files, strict=True)
 
 
-def _draw(world: World, shots: list[Shot]) -> list[tuple[bytes, bytes]]:
+def _draw(world: World, shots: list[Shot]) -> list[dict[str, bytes]]:
     return [develop(world, shot) for shot in shots]

@@ -5,9 +5,14 @@ from collections.abc import Iterator
 
 import tensorflow_datasets as tfds
 
-from tfds_builders.reid.features import make_example, reid_features
+from tfds_builders.reid.features import INFRARED, UNKNOWN, VISIBLE, make_example, reid_features
 from tfds_builders.synthetic_people import studio
-from tfds_builders.synthetic_people.world import CAMERAS, TEST_SPLITS, World, shots
+from tfds_builders.synthetic_people.world import (
+    World,
+    shots,
+    splits_as_prcc,
+    splits_as_sysu_mm01,
+)
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -20,10 +25,7 @@ class SyntheticPeopleConfig(tfds.core.BuilderConfig):
 TINY = World(
     train_people=8,
     test_people=6,
-    train_images=96,
-    query_same_images=18,
-    query_changed_images=18,
-    gallery_images=18,
+    splits=splits_as_prcc(train=96, query_same=18, query_changed=18, gallery=18),
 )
 # Few people and a few minutes: bodies differ more than adults' do and garments are close, so that
 # a small network can learn shapes; light changes from walk to walk, so that colour is a poor guide
@@ -31,10 +33,7 @@ TINY = World(
 DEMO = World(
     train_people=48,
     test_people=36,
-    train_images=1440,
-    query_same_images=216,
-    query_changed_images=252,
-    gallery_images=216,
+    splits=splits_as_prcc(train=1440, query_same=216, query_changed=252, gallery=216),
     images_per_pass=10,
     body_variation=2.2,
     height_visibility=0.6,
@@ -45,15 +44,29 @@ DEMO = World(
     pose_variation=0.6,
     light_variation=4.0,
 )
+# Clothes are the same for all cameras, and bodies as different as the demo's.
+INFRARED_DEMO = dataclasses.replace(
+    DEMO,
+    train_people=32,
+    test_people=20,
+    splits=splits_as_sysu_mm01(train=1152, query=160, gallery=320),
+    infrared_cameras=("3", "6"),
+    light_variation=1.0,
+)
+INFRARED_TINY = dataclasses.replace(
+    INFRARED_DEMO,
+    train_people=6,
+    test_people=4,
+    splits=splits_as_sysu_mm01(train=96, query=16, gallery=32),
+)
+FACES_DEMO = dataclasses.replace(DEMO, parts=True)
+FACES_TINY = dataclasses.replace(TINY, parts=True)
 PRCC_SIZED = World(
     height=256,
     width=128,
     train_people=150,
     test_people=71,
-    train_images=17896,
-    query_same_images=3543,
-    query_changed_images=3873,
-    gallery_images=3384,
+    splits=splits_as_prcc(train=17896, query_same=3543, query_changed=3873, gallery=3384),
     images_per_pass=14,
 )
 
@@ -69,6 +82,18 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         SyntheticPeopleConfig(
             name="prcc_sized", description="As large as PRCC, for benchmarks.", world=PRCC_SIZED
         ),
+        SyntheticPeopleConfig(
+            name="infrared", description="Two of six cameras are infrared.", world=INFRARED_DEMO
+        ),
+        SyntheticPeopleConfig(
+            name="infrared_tiny", description="The same for tests.", world=INFRARED_TINY
+        ),
+        SyntheticPeopleConfig(
+            name="faces", description="The demo with faces and part labels.", world=FACES_DEMO
+        ),
+        SyntheticPeopleConfig(
+            name="faces_tiny", description="The same for tests.", world=FACES_TINY
+        ),
     ]
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -79,20 +104,24 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager):
         del dl_manager
-        return {split: self._generate_examples(split) for split in ("train", *TEST_SPLITS)}
+        splits = self.builder_config.world.splits
+        return {split.name: self._generate_examples(split.name) for split in splits}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[str, dict]]:
         world = self.builder_config.world
-        for shot, image, mask in studio.develop_all(world, shots(world, split)):
+        for shot, files in studio.develop_all(world, shots(world, split)):
             name = f"{shot.name}.jpg"
+            modality = UNKNOWN
+            if world.infrared_cameras:
+                modality = INFRARED if shot.camera in world.infrared_cameras else VISIBLE
             yield (
                 name,
                 make_example(
-                    image,
-                    mask,
+                    **files,
                     file_name=name,
                     identity=shot.identity,
-                    camera=CAMERAS.index(shot.camera),
+                    camera=shot.camera_number,
                     clothes=shot.clothes,
+                    modality=modality,
                 ),
             )

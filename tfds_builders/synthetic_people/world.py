@@ -7,10 +7,41 @@ import numpy as np
 
 from tfds_builders.synthetic_people import seeds
 
-CAMERAS = ("A", "B", "C")
-# As in PRCC, A and B see a person's first outfit and C the second.
+# As in PRCC, cameras A and B see a person's first outfit and C the second; all others the first.
 OUTFIT = {"A": 0, "B": 0, "C": 1}
-TEST_SPLITS = {"query_same": "B", "query_changed": "C", "gallery": "A"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """A split: its cameras, and its images over all people and cameras.
+
+    The people of `train` are trained on; all other splits show the same test people.
+    """
+
+    name: str
+    cameras: tuple[str, ...]
+    images: int
+
+
+def splits_as_prcc(
+    *, train: int, query_same: int, query_changed: int, gallery: int
+) -> tuple[Split, ...]:
+    """Returns splits of so many images: B's in the gallery's clothes, C's in others."""
+    return (
+        Split("train", ("A", "B", "C"), train),
+        Split("query_same", ("B",), query_same),
+        Split("query_changed", ("C",), query_changed),
+        Split("gallery", ("A",), gallery),
+    )
+
+
+def splits_as_sysu_mm01(*, train: int, query: int, gallery: int) -> tuple[Split, ...]:
+    """Returns splits of so many images; cameras 3 and 6 are meant to be infrared."""
+    return (
+        Split("train", ("1", "2", "3", "4", "5", "6"), train),
+        Split("query", ("3", "6"), query),
+        Split("gallery", ("1", "2", "4", "5"), gallery),
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,10 +54,9 @@ class World:
       width: Their width.
       train_people: Number of people to train on.
       test_people: Number of other people to test on.
-      train_images: Number of training images, over all three cameras.
-      query_same_images: Test images of camera B, clothes as in the gallery.
-      query_changed_images: Test images of camera C, other clothes.
-      gallery_images: Test images of camera A.
+      splits: The splits.
+      infrared_cameras: Cameras that see warm skin bright, and clothes without colours or patterns.
+      parts: Whether masks hold part labels (ATR's), and faces are cut out.
       images_per_pass: Images of one walk through the picture; then heading and place change.
       body_variation: How far bodies and ways of walking differ: 0 makes all alike, 1 is what adults
         differ by, more exaggerates.
@@ -51,10 +81,9 @@ class World:
     width: int = 64
     train_people: int
     test_people: int
-    train_images: int
-    query_same_images: int
-    query_changed_images: int
-    gallery_images: int
+    splits: tuple[Split, ...]
+    infrared_cameras: tuple[str, ...] = ()
+    parts: bool = False
     images_per_pass: int = 6
     body_variation: float = 1.3
     height_visibility: float = 0.6
@@ -83,7 +112,12 @@ class Shot:
     @property
     def outfit(self) -> int:
         """Which of the person's outfits is worn."""
-        return OUTFIT[self.camera]
+        return OUTFIT.get(self.camera, 0)
+
+    @property
+    def camera_number(self) -> int:
+        """The camera as a label: its place in the alphabet from 0, or its own number."""
+        return int(self.camera) if self.camera.isdecimal() else ord(self.camera) - ord("A")
 
     @property
     def clothes(self) -> int:
@@ -120,13 +154,14 @@ def shots(world: World, split: str) -> Iterator[Shot]:
 
     Training people are 0 to `train_people` - 1, test people follow.
     """
-    if split == "train":
-        people, cameras, total = range(world.train_people), CAMERAS, world.train_images
-    else:
+    (found,) = (candidate for candidate in world.splits if candidate.name == split)
+    cameras = found.cameras
+    people = range(world.train_people)
+    if split != "train":
         people = range(world.train_people, world.train_people + world.test_people)
-        cameras, total = (TEST_SPLITS[split],), getattr(world, f"{split}_images")
     rng = seeds.generator(world.seed, "counts", split)
-    counts = uneven_counts(total, len(people) * len(cameras), rng).reshape(-1, len(cameras))
+    counts = uneven_counts(found.images, len(people) * len(cameras), rng)
+    counts = counts.reshape(-1, len(cameras))
     for identity, row in zip(people, counts, strict=True):
         for camera, count in zip(cameras, row, strict=True):
             for number in range(count):
