@@ -38,9 +38,9 @@ def command(index_dir, patterns, remove_missing, as_json, **choices):
     Files that are in the index already, and unchanged, are not embedded again: run it again to
     bring an index up to date. Up to 200,000 images the search is exact, beyond approximate.
     """
+    from sicl_jax.data import lock
     from sicl_jax.errors import UsageError
     from sicl_jax.retrieval import build
-    from sicl_jax.retrieval.index import locked
 
     removes = bool(patterns) or remove_missing
     if not removes and choices["images"] is None:
@@ -48,7 +48,7 @@ def command(index_dir, patterns, remove_missing, as_json, **choices):
     if choices["images"] is not None and choices["workdir"] is None:
         raise UsageError("--workdir: is needed to add images")
     lines, left_out, done = [], (), {"index": str(index_dir)}
-    with locked(index_dir):
+    with lock.hold(index_dir, lambda _: None, flag="--index"):
         if removes:
             changes = build.remove(index_dir, patterns, missing=remove_missing)
             done |= {"removed": changes.removed, "images": changes.kept}

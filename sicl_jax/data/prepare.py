@@ -2,14 +2,13 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import io
 import json
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 
-from sicl_jax.data import card, contact_sheet
+from sicl_jax.data import card, contact_sheet, lock
 from sicl_jax.data.files import atomic_file
 from sicl_jax.data.store import METADATA, Store
 from sicl_jax.errors import UsageError, UserError, one_line
@@ -100,7 +99,11 @@ def prepare(request: Request, progress: Progress = no_progress) -> Prepared:
     """
     _check_name(request.name)
     staging = request.data_dir / f".staging-{request.name.replace('/', '-')}"
-    with _translated_errors(request), _lock(request):
+    name = f".{request.name.replace('/', '-')}.lock"
+    with (
+        _translated_errors(request),
+        lock.hold(request.data_dir, lambda _: None, flag="--data_dir", name=name),
+    ):
         shutil.rmtree(staging, ignore_errors=True)
         try:
             return _Preparation(request, staging, progress).run()
@@ -270,21 +273,6 @@ def _count_examples(builder, advance: Callable[[int], None]) -> None:
             yield example
 
     builder._generate_examples = counted
-
-
-@contextlib.contextmanager
-def _lock(request: Request) -> Iterator[None]:
-    """Lets one process at a time prepare a data set; the system frees the lock of a dead one."""
-    request.data_dir.mkdir(parents=True, exist_ok=True)
-    path = request.data_dir / f".{request.name.replace('/', '-')}.lock"
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"another process is preparing {request.name} in {request.data_dir}; wait for it"
-            ) from error
-        yield
 
 
 @contextlib.contextmanager

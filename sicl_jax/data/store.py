@@ -8,6 +8,7 @@ from typing import Any
 
 from array_record.python import array_record_module
 
+from sicl_jax import schema
 from sicl_jax.errors import UserError, one_line
 from tfds_builders.reid import digest
 from tfds_builders.reid.features import LABELS, PICTURES, UNKNOWN, reid_features
@@ -221,26 +222,25 @@ def _read_metadata(path: pathlib.Path) -> dict:
     return metadata
 
 
+# The fingerprint names a folder; where there are tables it has to be there.
+_TABLE = schema.table(schema.table(schema.maybe(schema.count(-(2**63)))))
+_FINGERPRINT = {"fingerprint": schema.text("[0-9a-f]{32}")}
+_METADATA = schema.record(
+    {},
+    {
+        "fingerprint": schema.text("([0-9a-f]{32})?"),
+        "split_digests": schema.table(schema.text()),
+        "left_out": schema.count(),
+        "card": _TABLE,
+        "published": _TABLE,
+    },
+)
+
+
 def _is_metadata(metadata: Any) -> bool:
-    """Whether this may be what a builder notes down; the fingerprint names a folder."""
-    if not isinstance(metadata, dict):
-        return False
-    fingerprint = metadata.get("fingerprint", "")
-    tables = [metadata[name] for name in ("card", "published") if name in metadata]
-    return (
-        isinstance(fingerprint, str)
-        and bool(re.fullmatch("[0-9a-f]{32}", fingerprint) or not (fingerprint or tables))
-        and isinstance(metadata.get("split_digests", {}), dict)
-        and isinstance(metadata.get("left_out", 0), int)
-        and all(isinstance(table, dict) for table in tables)
-        and all(isinstance(counts, dict) for table in tables for counts in table.values())
-        and all(
-            isinstance(count, int | None)
-            for table in tables
-            for counts in table.values()
-            for count in counts.values()
-        )
-    )
+    """Whether this may be what a builder notes down."""
+    has_tables = _METADATA(metadata) and metadata.keys() & {"card", "published"}
+    return schema.record(_FINGERPRINT if has_tables else {})(metadata) and _METADATA(metadata)
 
 
 def _folders(path: pathlib.Path) -> list[pathlib.Path]:

@@ -8,19 +8,18 @@ Up to `FLAT_LIMIT` images the search is exact (a flat index); beyond, an inverte
 on the vectors that are there, and the search is approximate.
 """
 
-import contextlib
 import dataclasses
-import fcntl
 import json
 import math
 import pathlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Self
 
 import faiss
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from sicl_jax import schema
 from sicl_jax.data.files import atomic_file
 from sicl_jax.errors import UserError, one_line
 from sicl_jax.retrieval.folder import View
@@ -61,10 +60,9 @@ class Entry:
     @classmethod
     def of_row(cls, row: Any) -> Self:
         """The entry that a file of entries holds, which may come from anywhere."""
-        path, size, changed = row
-        if not isinstance(path, str) or type(size) is not int or type(changed) is not int:
+        if not _ENTRY(row):
             raise ValueError("an entry that is none")
-        return cls(path, size, changed)
+        return cls(*row)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -199,7 +197,7 @@ class GalleryIndex:
             about = json.loads(_text(folder))
             if about["format"] != _FORMAT:
                 raise ValueError(f"format {about['format']}, this program reads {_FORMAT}")
-            if not _is_about(**about):
+            if not _ABOUT(about):
                 raise ValueError("it describes no index")
             index = cls(about["model"], View(**about["view"]), about["dimensions"])
             rows = json.loads((folder / pathlib.PurePath(about["entries"]).name).read_text())
@@ -215,44 +213,28 @@ class GalleryIndex:
         return index
 
 
-def _is_about(*, number, dimensions, model, view, **_) -> bool:
-    """Whether these may be what `index.json` says, apart from the names of its files."""
-    return (
-        type(number) is int
-        and type(dimensions) is int
-        and 0 < dimensions <= _MOST_DIMENSIONS
-        and isinstance(model["workdir"], str)
-        and isinstance(model["model"], str)
-        and (model["step"] is None or type(model["step"]) is int)
-        and isinstance(view["stream"], str)
-        and isinstance(view["flip"], bool)
-    )
+_ABOUT = schema.record(
+    {
+        "number": schema.count(),
+        "dimensions": schema.count(1, _MOST_DIMENSIONS),
+        "model": schema.record(
+            {
+                "workdir": schema.text(),
+                "model": schema.text(),
+                "step": schema.maybe(schema.count()),
+            }
+        ),
+        "view": schema.record({"stream": schema.text(), "flip": schema.flag}, others=False),
+        "vectors": schema.text(),
+        "entries": schema.text(),
+    }
+)
+_ENTRY = schema.sequence(schema.text(), schema.count(), schema.count())
 
 
 def is_index(folder: pathlib.Path) -> bool:
     """Whether a folder holds an index."""
     return (folder / _INDEX).is_file()
-
-
-@contextlib.contextmanager
-def locked(folder: pathlib.Path) -> Iterator[None]:
-    """Keeps other processes from changing an index meanwhile.
-
-    Raises:
-        UserError: One does so now, or the folder cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(
-                    f"--index {folder}: another process is changing it; wait for that one"
-                ) from error
-            yield
-    except OSError as error:
-        raise UserError(f"--index {folder}: cannot be written ({error.strerror})") from error
 
 
 def _read_vectors(file: pathlib.Path) -> faiss.Index:

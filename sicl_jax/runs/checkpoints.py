@@ -16,7 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.path import atomicity
 
-from sicl_jax import processes
+from sicl_jax import processes, schema
 from sicl_jax.errors import UserError, one_line
 from sicl_jax.methods.base import TrainState
 from sicl_jax.runs import integrity
@@ -25,8 +25,6 @@ from sicl_jax.runs.quiet import hush
 _LATEST_KEPT = 2
 _MOST_STEPS = 2**31 - 1
 _LARGEST_SIZE = 10**7  # Of a network's parts, so that a stranger's file cannot fill the memory.
-WORDS = frozenset({"warnings", "note"})  # The figures of an epoch that are not numbers.
-_LARGEST = 1e300  # Of numbers that come from a file: sums of them are still finite.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Progress:
         best: The best value of the selection metric so far, or None.
         best_step: The step at which it was reached.
         sums: Sums over the epoch's steps of every logged scalar.
-        figures: What the last `begin_epoch` told: numbers, and words under the names in `WORDS`.
+        figures: What the last `begin_epoch` told: numbers, and words.
         stage: Number of the stage that the state belongs to.
         sizes: Of the network (`Method.sizes`).
     """
@@ -62,24 +60,29 @@ class Progress:
         Raises:
             ValueError: It is none of ours.
         """
-        try:
-            progress = cls(**record)
-        except TypeError as error:
-            raise ValueError(f"run/metadata: {error}") from error
-        counts = (progress.epoch, progress.step_in_epoch, progress.metrics_bytes, progress.stage)
-        best = (progress.best, progress.best_step)
-        if not (
-            all(type(count) is int and count >= 0 for count in counts)
-            and (best == (None, None) or _is_number(best[0]) and type(best[1]) is int)
-            and isinstance(progress.sums, dict)
-            and all(map(_is_number, progress.sums.values()))
-            and isinstance(progress.figures, dict)
-            and all(_is_number(v) for n, v in progress.figures.items() if n not in WORDS)
-            and isinstance(progress.sizes, dict)
-            and all(type(s) is int and 0 < s <= _LARGEST_SIZE for s in progress.sizes.values())
-        ):
+        if not _PROGRESS(record) or (record["best"] is None) != (record["best_step"] is None):
             raise ValueError("run/metadata: no run's progress")
-        return progress
+        return cls(**record)
+
+
+def _figure(value: Any) -> bool:
+    return schema.number(value) or isinstance(value, str | list)
+
+
+_PROGRESS = schema.record(
+    {
+        "epoch": schema.count(),
+        "step_in_epoch": schema.count(),
+        "metrics_bytes": schema.count(),
+        "best": schema.maybe(schema.number),
+        "best_step": schema.maybe(schema.count()),
+        "sums": schema.table(schema.number),
+        "figures": schema.table(_figure),
+        "stage": schema.count(),
+        "sizes": schema.table(schema.count(1, _LARGEST_SIZE)),
+    },
+    others=False,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -293,10 +296,6 @@ def _manager(folder: pathlib.Path, keep: int) -> ocp.CheckpointManager:
 def _close(manager: ocp.CheckpointManager) -> None:
     with contextlib.suppress(Exception):  # Those that matter were raised by `wait`.
         manager.close()
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and abs(value) < _LARGEST
 
 
 def _with_shapes(abstract_state: TrainState, shapes: list[list[int]]) -> TrainState:

@@ -14,7 +14,7 @@ import ml_collections
 from tensorboardX import event_file_writer, summary
 from tensorboardX.proto import event_pb2
 
-from sicl_jax import methods
+from sicl_jax import methods, schema
 from sicl_jax.errors import UserError
 from sicl_jax.runs import workdir
 
@@ -179,7 +179,7 @@ class RunLog:
 
     def figures(self) -> list[str]:
         """Names of all numbers of the epochs' lines."""
-        names = {n: None for line in self.epochs for n, v in line.items() if _is_number(v)}
+        names = {n: None for line in self.epochs for n, v in line.items() if schema.number(v)}
         return list(names)
 
     def terms(self) -> list[str]:
@@ -215,9 +215,25 @@ def read_log(folder: pathlib.Path) -> RunLog:
 
 
 _KINDS = ("start", "epoch", "test")
-_REQUIRED = {"epoch": ("epoch", "step"), "test": ("epoch", "step", "seconds")}
-_NUMBERS = ("images", "devices", "seconds", "seconds_training", "seconds_clustering")
-_WORDS = ("device", "sicl_jax", "jax", "config", "dataset", "git_commit")
+
+_EPOCH = schema.record(
+    {"epoch": schema.number, "step": schema.number},
+    {
+        "terms": schema.table(schema.number),
+        "seconds_training": schema.number,
+        "seconds_clustering": schema.number,
+    },
+)
+_TEST = schema.record({"epoch": schema.number, "step": schema.number, "seconds": schema.number})
+_RESULT = schema.record({"mAP": schema.number, "rank1": schema.number})
+_START = schema.record(
+    {},
+    dict.fromkeys(("images", "devices"), schema.number)
+    | {
+        name: schema.text()
+        for name in ("device", "sicl_jax", "jax", "config", "dataset", "git_commit")
+    },
+)
 
 
 def read_lines(folder: pathlib.Path) -> list[dict[str, Any]]:
@@ -237,38 +253,27 @@ def read_lines(folder: pathlib.Path) -> list[dict[str, Any]]:
     for number, line in enumerate(texts[:-1], start=1):  # Behind the last newline: half a line.
         try:
             lines.append(json.loads(line))
-            is_line = _is_line(**lines[-1])
-        except (ValueError, TypeError, RecursionError):
+            is_line = _is_line(lines[-1])
+        except (ValueError, RecursionError):
             is_line = False
         if not is_line:
             raise UserError(f"{file}: line {number} is damaged; restore the file")
     return lines
 
 
-def _is_line(*, kind: Any, **values: Any) -> bool:
-    """Whether these may be a line's values, as far as a report uses them."""
-    if not isinstance(kind, str):
+def _is_line(line: Any) -> bool:
+    """Whether this may be a line, as far as a report uses it."""
+    if not isinstance(line, dict) or not isinstance(line.get("kind"), str):
         return False
-    protocols = [value for value in values.values() if isinstance(value, dict)]
-    if kind == "test" and len(protocols) < len(values.keys() - _REQUIRED[kind]):
-        return False
-    return (
-        all(_is_number(values.get(name)) for name in _REQUIRED.get(kind, ()))
-        and all(_is_number(values.get(name, 0)) for name in _NUMBERS)
-        and (kind != "epoch" or isinstance(values.get("terms", {}), dict))
-        and all(isinstance(values.get(name, ""), str) for name in _WORDS)
-        and (
-            kind != "test"
-            or all(_is_number(each.get(name)) for each in protocols for name in ("mAP", "rank1"))
-        )
-    )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and abs(value) < 1e12
+    if line["kind"] == "epoch":
+        return _EPOCH(line)
+    if line["kind"] == "test":
+        figures = {n: v for n, v in line.items() if n not in ("kind", "epoch", "step", "seconds")}
+        return _TEST(line) and all(map(_RESULT, figures.values()))
+    return _START(line)
 
 
 def _points(lines, value) -> Points:
     """By epoch; where an epoch was run again after a restart, its last line counts."""
     found = {line["epoch"]: value(line) for line in lines}
-    return [(epoch, found[epoch]) for epoch in sorted(found) if _is_number(found[epoch])]
+    return [(epoch, found[epoch]) for epoch in sorted(found) if schema.number(found[epoch])]

@@ -14,11 +14,12 @@ import numpy as np
 from sicl_jax import config as configs
 from sicl_jax import devices, evaluation, methods, processes
 from sicl_jax.console import progress as show_progress
+from sicl_jax.data import lock
 from sicl_jax.data.dataset import ReidDataset, load_dataset
 from sicl_jax.errors import UserError
 from sicl_jax.methods.base import Method
 from sicl_jax.methods.embedder import Embedder, columns_of
-from sicl_jax.runs import lock, workdir
+from sicl_jax.runs import workdir
 from sicl_jax.runs.provenance import changes, provenance
 from sicl_jax.training import feeds, numbers, signals, steps
 from sicl_jax.training.position import Position

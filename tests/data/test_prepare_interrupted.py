@@ -119,7 +119,7 @@ def test_two_at_once(prcc, tmp_path):
     request.data_dir.mkdir()
     with (request.data_dir / ".prcc.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="another process is preparing prcc"):
+        with pytest.raises(UserError, match="data: in use by process .*another --data_dir"):
             prepare(request)
     prepare(request)
 

@@ -11,12 +11,12 @@ import sys
 
 import pytest
 
+from sicl_jax.data import lock
 from sicl_jax.errors import UserError
-from sicl_jax.runs import lock
 
 _HOLD = """
 import pathlib, sys
-from sicl_jax.runs import lock
+from sicl_jax.data import lock
 with lock.hold(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

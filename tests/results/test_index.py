@@ -1,5 +1,6 @@
 """The index on disk: search against brute force, changes, damage."""
 
+import functools
 import json
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sicl_jax.data import lock
 from sicl_jax.errors import UserError
 from sicl_jax.retrieval.folder import View
-from sicl_jax.retrieval.index import Entry, GalleryIndex, is_index, locked
+from sicl_jax.retrieval.index import Entry, GalleryIndex, is_index
 
 MODEL = {"workdir": "runs/demo", "step": 7, "epoch": 1, "model": "0123456789abcdef"}
 
@@ -128,7 +130,8 @@ def test_files_outside_the_folder_are_not_read(tmp_path):
 
 
 def test_two_writers(tmp_path):
-    with locked(tmp_path), pytest.raises(UserError, match="another process"), locked(tmp_path):
+    hold = functools.partial(lock.hold, tmp_path, flag="--index")
+    with hold(), pytest.raises(UserError, match="in use by .* choose another --index"), hold():
         pass
-    with locked(tmp_path):
+    with hold():
         assert not is_index(tmp_path)

@@ -1,4 +1,4 @@
-"""One run at a time in a workdir.
+"""One process at a time in a folder: a run in its workdir, a change of an index or of data.
 
 The system's own lock on an open file ends with the process that holds it, however that dies, so
 that no lock is left behind. The file says who holds it, for the message to the second one; on file
@@ -20,23 +20,31 @@ LOCK_FILE = ".lock"
 
 
 @contextlib.contextmanager
-def hold(folder: pathlib.Path, say: Callable[[str], None] = print) -> Iterator[None]:
+def hold(
+    folder: pathlib.Path,
+    say: Callable[[str], None] = print,
+    *,
+    flag: str = "--workdir",
+    name: str = LOCK_FILE,
+) -> Iterator[None]:
     """Holds a folder's lock while the block runs.
 
     Args:
         folder: Made if it does not exist.
-        say: Told when an earlier run ended without giving its lock back.
+        say: Told when an earlier process ended without giving its lock back.
+        flag: Named the folder, for errors.
+        name: Of the lock's file in it.
 
     Raises:
         UserError: Another process holds it; or the folder cannot be written to.
     """
-    file = folder / LOCK_FILE
+    file = folder / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise UserError(
-            f"{file}: cannot be written: {error.strerror}; choose another --workdir"
+            f"{file}: cannot be written: {error.strerror}; choose another {flag}"
         ) from error
     with os.fdopen(descriptor, "r+") as lock:
         is_free = _lock(lock)
@@ -45,7 +53,7 @@ def hold(folder: pathlib.Path, say: Callable[[str], None] = print) -> Iterator[N
             is_free = owner is None or _is_dead(owner)
         if not is_free:
             raise UserError(
-                f"{folder}: in use by {_name(owner)}; wait for it, or choose another --workdir"
+                f"{folder}: in use by {_name(owner)}; wait for it, or choose another {flag}"
             )
         if owner is not None:
             say(f"note: {_name(owner)} had not finished here; its lock was left and is taken over")
