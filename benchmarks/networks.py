@@ -60,4 +60,9 @@ def _sicl(model, images):
     return [output for code in codes for output in (code.feature, code.projection)]
 
 
-_FORWARD = {"sicl": _sicl}
+def _cssc(model, images):
+    heads = model(images["image"]).values()
+    return [output for head in heads for output in (head.feature, head.logits)]
+
+
+_FORWARD = {"cssc": _cssc, "sicl": _sicl}

@@ -275,3 +275,12 @@ def test_info_prints_the_card(prcc, prepare_prcc, tmp_path):
     told = json.loads(CliRunner().invoke(info.command, [*arguments, "--json"]).output)
     assert told["card"]["train"]["images"] == len(prcc.labels["train"])
     assert told["published"]["train"] == {"images": 17_896, "identities": 150}
+    assert "It suits the methods: " in text
+    assert told["lacking"]["cssc"] == told["lacking"]["sicl"] == []
+
+
+def test_info_says_what_a_method_lacks(prepare_prcc, tmp_path):
+    prepare_prcc(masks=None)
+    arguments = ["prcc", "--data_dir", str(tmp_path / "data")]
+    text = CliRunner().invoke(info.command, arguments).output
+    assert "Training has no masks for sicl" in text
