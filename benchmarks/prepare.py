@@ -44,10 +44,10 @@ def main() -> None:
 
 def measure(folder: pathlib.Path, images: int, repeats: int) -> dict:
     write_files(folder, images)
-    listed = listing.find(Builder.source, folder / "raw", folder / "masks")
+    listed = listing.find(Builder.source, folder / "raw", {"mask": folder / "masks"})
     pairs = [
-        (f"{listed.raw}/{image.entry.path}", f"{listed.masks}/{mask.path}")
-        for image, mask in listed.pairs
+        (f"{listed.raw}/{image.entry.path}", f"{listed.beside['mask']}/{files['mask'].path}")
+        for image, files in listed.images
     ]
     planned = plan.check(listed)
     times = {"decode": [], "scan": [], "copy": [], "write": []}
@@ -84,9 +84,12 @@ def write_files(folder: pathlib.Path, images: int) -> None:
         for shot, _ in zip(shots(PRCC_SIZED, "train"), range(_DRAWN), strict=False)
     ]
     for number in range(images):
-        image, mask = drawn[number % _DRAWN]
+        files = drawn[number % _DRAWN]
         place = f"{number // 100:04d}/{number:06d}"
-        for path, data in ((f"raw/{place}.jpg", image), (f"masks/{place}.png", mask)):
+        for path, data in (
+            (f"raw/{place}.jpg", files["image"]),
+            (f"masks/{place}.png", files["mask"]),
+        ):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(data)
 

@@ -31,13 +31,36 @@ _SHOWN_OF_A_KIND = 5
     help="SCHP checkpoint for `--masks auto`, see `sicl-jax masks`.",
 )
 @click.option(
+    "--faces",
+    type=options.FOLDER,
+    help="Folder of faces cut out of the images: the images' paths.  [default: RAW/faces, if it is "
+    "there]",
+)
+@click.option(
+    "--restored_faces",
+    type=options.FOLDER,
+    help="Folder of the same faces, restored.  [default: RAW/restored_faces, if it is there]",
+)
+@click.option(
     "--data_dir", type=options.FOLDER, required=True, help="Where prepared data sets lie."
 )
 @click.option("--config", help="Builder config; the same as DATASET/CONFIG.")
 @click.option("--skip_bad", is_flag=True, help="Leave bad files out instead of stopping.")
 @click.option("--overwrite", is_flag=True, help="Prepare anew, replacing what is there.")
 @options.quiet
-def command(dataset, raw, masks, mask_weights, data_dir, config, skip_bad, overwrite, quiet):
+def command(
+    dataset,
+    raw,
+    masks,
+    mask_weights,
+    faces,
+    restored_faces,
+    data_dir,
+    config,
+    skip_bad,
+    overwrite,
+    quiet,
+):
     """Prepares DATASET: checks every file, then writes ArrayRecord files into DATA_DIR.
 
     DATASET is one of those below, such as person_folder (your own crops) or
@@ -52,12 +75,16 @@ def command(dataset, raw, masks, mask_weights, data_dir, config, skip_bad, overw
 
     if (masks == _AUTO) != (mask_weights is not None):
         raise UsageError("`--masks auto` and `--mask_weights FILE` are given together")
+    if restored_faces is not None and faces is None:
+        raise UsageError("--restored_faces: give --faces too, the faces that were restored")
     progress = functools.partial(console.progress, quiet=quiet)
     request = Request(
         name=f"{dataset}/{config}" if config else dataset,
         data_dir=data_dir.expanduser(),
         raw=raw,
         masks=None if masks == _AUTO else masks,
+        faces=faces,
+        restored_faces=restored_faces,
         skip_bad=skip_bad,
         overwrite=overwrite,
     )

@@ -122,7 +122,9 @@ def _file(path: str | os.PathLike[str]) -> bytes:
     try:
         return stored_images.check_image(stored_images.read(os.fspath(path))).data
     except stored_images.BadFileError as error:
-        raise UserError(f"{path}: {error}; give JPEG, PNG, BMP or WebP images") from error
+        raise UserError(
+            f"{path}: {error}; give JPEG, PNG, BMP, WebP, TIFF or GIF images"
+        ) from error
 
 
 def _mask_file(path: str | os.PathLike[str]) -> bytes:

@@ -67,6 +67,8 @@ class Request:
         data_dir: where prepared data sets lie.
         raw: folder of the raw data; None for a generated data set.
         masks: folder of the masks, or None.
+        faces: folder of the faces, or None.
+        restored_faces: folder of the restored faces, or None.
         skip_bad: leave bad files out instead of stopping.
         overwrite: prepare anew, and replace what was prepared before.
         cores: number of processes; all usable cores if None.
@@ -76,9 +78,17 @@ class Request:
     data_dir: pathlib.Path
     raw: pathlib.Path | None = None
     masks: pathlib.Path | None = None
+    faces: pathlib.Path | None = None
+    restored_faces: pathlib.Path | None = None
     skip_bad: bool = False
     overwrite: bool = False
     cores: int | None = None
+
+    @property
+    def beside(self) -> dict[str, pathlib.Path]:
+        """The folders beside the raw one, by column."""
+        folders = {"mask": self.masks, "face": self.faces, "face_restored": self.restored_faces}
+        return {column: folder for column, folder in folders.items() if folder is not None}
 
 
 def prepare(request: Request, progress: Progress = no_progress) -> Prepared:
@@ -100,6 +110,7 @@ def prepare(request: Request, progress: Progress = no_progress) -> Prepared:
     _check_name(request.name)
     staging = request.data_dir / f".staging-{request.name.replace('/', '-')}"
     name = f".{request.name.replace('/', '-')}.lock"
+    _check_places(request)
     with (
         _translated_errors(request),
         lock.hold(request.data_dir, lambda _: None, flag="--data_dir", name=name),
@@ -122,8 +133,8 @@ def good_images(request: Request, progress: Progress = no_progress) -> list[str]
     if source is None or request.raw is None:
         raise UsageError(f"{request.name}: only images of a --raw folder need masks")
     with _translated_errors(request):
-        listed = listing.find(source, request.raw, with_masks=False)
-        with progress(len(listed.pairs), "checking") as shown:
+        listed = listing.find(source, request.raw, columns=())
+        with progress(len(listed.images), "checking") as shown:
             planned = plan.check(
                 listed, skip_bad=request.skip_bad, cores=request.cores, advance=shown.advance
             )
@@ -151,10 +162,10 @@ class _Preparation:
         existing = Store(self._target) if self._target.exists() and not request.overwrite else None
         if self._is_generated:
             return _found(existing) if existing else self._write(None)
-        listed = listing.find(self._builder.source, request.raw, request.masks)
+        listed = listing.find(self._builder.source, request.raw, request.beside)
         if existing and existing.metadata.get("listing") == listed.digest:
             return _found(existing, listed.warnings)
-        with self._progress(len(listed.pairs), "checking") as shown:
+        with self._progress(len(listed.images), "checking") as shown:
             planned = plan.check(
                 listed, skip_bad=request.skip_bad, cores=request.cores, advance=shown.advance
             )
@@ -218,6 +229,22 @@ class _Preparation:
 
 def _found(store: Store, warnings: Sequence[str] = ()) -> Prepared:
     return Prepared(store, [], list(warnings), was_there=True)
+
+
+def _check_places(request: Request) -> None:
+    """Refuses to write into a folder that is read.
+
+    Raises:
+        UserError: data_dir lies in one of them, so that its pictures would become input.
+    """
+    data_dir = request.data_dir.resolve()
+    for flag in ("raw", "masks", "faces", "restored_faces"):
+        folder = getattr(request, flag)
+        if folder is not None and data_dir.is_relative_to(folder.expanduser().resolve()):
+            raise UserError(
+                f"--data_dir {request.data_dir} lies in --{flag} {folder}; what is written there "
+                "would be read as images the next time, so choose a folder elsewhere"
+            )
 
 
 def builder_class(name: str) -> type:

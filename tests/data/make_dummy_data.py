@@ -23,7 +23,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             tree = write(pathlib.Path(folder), _CAST)
             shutil.move(tree.raw, target)
-            shutil.move(tree.masks, target / "masks")
+            if tree.masks.exists():  # Else they lie in the raw folder and came with it.
+                shutil.move(tree.masks, target / "masks")
         for junk in [*target.rglob("Thumbs.db"), *target.rglob(".DS_Store")]:
             junk.unlink()  # Git and editors treat them in ways of their own.
         print(name, sum(path.is_file() for path in target.rglob("*")), "files")

@@ -373,7 +373,34 @@ def write_llcm(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
     return writer.finish()
 
 
-CONFIGS = {"regdb": "regdb/trial_1"}
+def write_deskpro(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
+    """As DeskPro's tree of PRCC, faces and restored faces in the raw folder, some missing."""
+    writer = Writer(folder, mask_kind="grey")
+    folders = ("bounding_box_train", "query", "bounding_box_test")
+    in_three_folders(
+        writer,
+        cast,
+        tuple(f"imgs/{name}" for name in folders),
+        lambda p: f"{p.identity:03d}_c{p.camera + 1}_{p.number:06d}",
+        lambda p, place: Labels(p.identity, p.camera + 1),  # noqa: ARG005
+    )
+    (writer.tree.masks / "imgs").rename(writer.tree.raw / "mask")
+    writer.tree.masks = writer.tree.raw / "mask"
+    for number, (name, drawn) in enumerate(writer.tree.pictures.items()):
+        if number % 6:  # The others look away.
+            write_faces(writer.tree.raw, ("lr_face", "hr_face"), name.removeprefix("imgs/"), drawn)
+    return writer.finish()
+
+
+def write_faces(folder: pathlib.Path, names: tuple[str, str], path: str, drawn: Drawn) -> None:
+    """Writes the face of a picture, and the same enlarged, as JPEG files."""
+    face = drawn.image.crop((6, 2, 18, 14))
+    sizes = ((12, 12), (48, 48))
+    for name, size in zip(names, sizes, strict=True):
+        _write_plain((folder / name / path).with_suffix(".jpg"), face.resize(size))
+
+
+CONFIGS = {"regdb": "regdb/trial_1", "deskpro": "deskpro/prcc"}
 """What to prepare of data sets whose builders have configs."""
 
 WRITERS = {
@@ -387,4 +414,5 @@ WRITERS = {
     "sysu_mm01": write_sysu_mm01,
     "regdb": write_regdb,
     "llcm": write_llcm,
+    "deskpro": write_deskpro,
 }

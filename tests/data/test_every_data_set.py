@@ -36,6 +36,11 @@ def test_no_problem_is_seen_in_the_quirks(data_set):
     expected = {
         "deepchange": ["train-set: 1 images are not in train-set-bbox.txt, left alone"],
         "sysu_mm01": ["1 images of people in no list, left alone"],
+        "deskpro/prcc": [
+            f"{split}: 3 of {count} images have no {word}"
+            for word in ("face", "restored face")
+            for split, count in (("train", 18), ("query", 9))
+        ],
     }
     assert prepared.warnings == expected.get(name, [])
 

@@ -47,7 +47,10 @@ def png_header(width: int, height: int, data: bytes = b"") -> bytes:
         (png_header(1, 1, b"\0\0"), "1 x 1 pixels, too few"),
         (png_header(0, 8), "is not a JPEG, PNG"),
         (b"\xff\xd8\xff\xe0", "is not a JPEG, PNG"),
-        (b"GIF89a" + bytes(100), "is not a JPEG, PNG, BMP or WebP"),
+        (
+            b"GIF89a" + bytes(100),
+            "0 x 0 pixels, too few|is not a JPEG, PNG, BMP, WebP, TIFF or GIF",
+        ),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not a JPEG"),
     ],
     ids=["bomb", "large", "huge", "1 x 1", "0 wide", "no frame", "GIF", "PostScript"],
@@ -66,9 +69,9 @@ def test_a_bomb_takes_little_memory(tmp_path):
     bomb = write(tmp_path / "bomb.png", png_header(20_000, 20_000, bytes(1_000_000)))
     program = (
         "import resource\n"
-        "from tfds_builders.reid.decoding import check_pairs\n"
+        "from tfds_builders.reid.decoding import check_all\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        f"print(check_pairs([({str(bomb)!r}, None)])[0].image_problem)\n"
+        f"print(check_all([{{'image': {str(bomb)!r}}}])[0].problems['image'])\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

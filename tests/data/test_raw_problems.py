@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import raw_trees
 from click.testing import CliRunner
 from PIL import Image
 from raw_trees import forms
@@ -13,6 +14,7 @@ from raw_trees import forms
 from sicl_jax.cli import info
 from sicl_jax.cli.prepare import command
 from sicl_jax.data.dataset import load_dataset
+from sicl_jax.data.pixels import Form
 from sicl_jax.data.prepare import ProblemsError, Request, good_images, prepare
 from sicl_jax.errors import UsageError, UserError
 
@@ -138,7 +140,7 @@ def test_command_line_tells_all_and_ends_with_one(prcc, tmp_path):
     ("raw", "message"),
     [
         ("nowhere", "nowhere is not a folder"),
-        ("", "has no folder rgb/train"),
+        ("raw/rgb/train", "has no folder rgb/train"),
         ("raw/rgb", "did you mean .*raw"),
     ],
 )
@@ -224,7 +226,7 @@ def test_wrong_names(name, message, tmp_path):
 
 def test_generated_data_sets_take_no_raw_folder_and_others_need_one(tmp_path):
     with pytest.raises(UsageError, match="takes no --raw"):
-        prepare(Request("synthetic_people/tiny", tmp_path / "data", tmp_path))
+        prepare(Request("synthetic_people/tiny", tmp_path / "data", tmp_path / "raw"))
     with pytest.raises(UsageError, match="needs --raw"):
         prepare(Request("ltcc", tmp_path / "data"))
 
@@ -284,3 +286,40 @@ def test_info_says_what_a_method_lacks(prepare_prcc, tmp_path):
     arguments = ["prcc", "--data_dir", str(tmp_path / "data")]
     text = CliRunner().invoke(info.command, arguments).output
     assert "Training has no masks for sicl" in text
+
+
+def test_tiff_and_gif_are_read_and_what_is_no_image_is_named(tmp_path):
+    first, second = (drawn.image for drawn in raw_trees.people((1,))[:2])
+    crops = tmp_path / "crops"
+    crops.mkdir()
+    first.save(crops / "a.jpg")
+    for number in range(4):
+        first.save(crops / f"b{number}.tif", save_all=True, append_images=[second])
+        first.save(crops / f"c{number}.gif", save_all=True, append_images=[second])
+    for number in range(12):
+        (crops / f"note{number:02}.txt").write_text("not an image")
+    prepared = prepare(Request("person_folder", tmp_path / "data", crops))
+    assert prepared.store.examples == {"train": 9}
+    (warning,) = [line for line in prepared.warnings if "masks" not in line]
+    assert warning.startswith("12 files that are no images, left alone: note00.txt, note01.txt")
+    assert warning.endswith("note09.txt and 2 more")
+    columns = {"image": Form(first.size[::-1])}
+    split = load_dataset("person_folder", tmp_path / "data", forms=columns).split("train")
+    for name, pixels in zip(split.names, split.pixels["image"], strict=True):
+        tolerance = {"a.jpg": 9, "tif": 0, "gif": 9}[name if name == "a.jpg" else name[-3:]]
+        difference = np.abs(pixels.astype(int) - np.asarray(first))
+        assert difference.mean() <= tolerance, name  # The first frame, not the second.
+        other = np.abs(pixels.astype(int) - np.asarray(second))
+        assert difference.mean() < other.mean()
+
+
+@pytest.mark.parametrize("flag", ["raw", "masks", "faces"])
+def test_what_is_written_is_never_read(prcc, tmp_path, flag):
+    folders = {"raw": prcc.raw, "masks": prcc.masks, "faces": prcc.masks} | {
+        flag: tmp_path / "folder"
+    }
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match=f"--data_dir .*data lies in --{flag} ") as caught:
+        prepare(Request("prcc", tmp_path / "folder/data", **folders))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "folder/data").exists()

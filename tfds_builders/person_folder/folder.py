@@ -11,17 +11,16 @@ from tfds_builders.person_folder.table import (
     read_table,
 )
 from tfds_builders.reid.features import UNKNOWN
-from tfds_builders.reid.layout import Found, Published
-from tfds_builders.reid.listing import MASKS
+from tfds_builders.reid.layout import Found, Published, Source
 from tfds_builders.reid.problems import LABEL, Problem, RawDataError
-from tfds_builders.reid.tree import Entry, Tree, is_image
+from tfds_builders.reid.tree import Entry, Tree, is_image, left_alone
 
 _SPLITS = ("train", "query", "gallery")
 
 
 @dataclasses.dataclass(frozen=True)
-class PersonFolder:
-    """A `listing.Source` for `train/<identity or anything>/...`, or a flat folder of crops.
+class PersonFolder(Source):
+    """A `Source` for `train/<identity or anything>/...`, or a flat folder of crops.
 
     - The folder below `train`, `query` or `gallery` names the person. What lies directly in
       `train` has no identity; queries and gallery need one.
@@ -33,11 +32,11 @@ class PersonFolder:
 
     title: str = "a folder of people"
     published: ClassVar[dict[str, Published]] = {}
-    numbering_may_restart: bool = False
 
     def find(self, tree: Tree) -> tuple[list[Found], list[Problem], list[str]]:
-        """Lists images, problems and warnings; see `Layout.find`."""
-        placed = _images_by_split(tree)
+        """Lists images, problems and warnings; see `Source`."""
+        files = [entry for entry in tree.files() if not self.is_beside(entry.path)]
+        placed = _images_by_split(tree, files)
         entries = {entry.path: entry for images in placed.values() for entry in images}
         table, problems = read_table(tree, entries)
         labelled = [
@@ -64,14 +63,19 @@ class PersonFolder:
                 for field in dataclasses.fields(Labels)
             }
             found.append(Found(split, entry, **values))
-        return found, problems, []
+        placed_count = sum(map(len, placed.values()))
+        elsewhere = sum(map(is_image, files)) - placed_count
+        warnings = left_alone([entry for entry in files if entry.path != TABLE])
+        if elsewhere:
+            warnings.append(f"{elsewhere} images lie outside {', '.join(placed)}, left alone")
+        return found, problems, warnings
 
 
-def _images_by_split(tree: Tree) -> dict[str, list[Entry]]:
+def _images_by_split(tree: Tree, files: list[Entry]) -> dict[str, list[Entry]]:
+    images = [entry for entry in files if is_image(entry)]
     there = [split for split in _SPLITS if tree.has(split)]
     if not there:
-        everything = [e for e in tree.files() if not e.path.startswith(f"{MASKS}/")]
-        return {"train": [entry for entry in everything if is_image(entry)]}
+        return {"train": images}
     missing = {"train"} - set(there)
     if "query" in there or "gallery" in there:
         missing |= set(_SPLITS) - set(there)
@@ -80,9 +84,9 @@ def _images_by_split(tree: Tree) -> dict[str, list[Entry]]:
             f"{tree.root} has {', '.join(there)} but no {', '.join(sorted(missing))}; queries and "
             "a gallery are given together or not at all, and there must be something to train on"
         )
-    placed = {split: [e for e in tree.files(split) if is_image(e)] for split in there}
-    for split, images in placed.items():
-        if not images:
+    placed = {split: [e for e in images if e.path.startswith(f"{split}/")] for split in there}
+    for split, found in placed.items():
+        if not found:
             raise RawDataError(f"{tree.root / split} holds no images; put some in or remove it")
     return placed
 

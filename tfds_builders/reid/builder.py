@@ -8,15 +8,17 @@ from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
 from tfds_builders.reid import listing, plan, workers, write
 from tfds_builders.reid.features import reid_features
+from tfds_builders.reid.layout import Source
 
 _IMAGES_PER_SHARD = 2048
 
 
 class ReidBuilder(FileReaderBuilder, skip_registration=True):
-    """Prepares a data set that a `listing.Source` describes.
+    """Prepares a data set that a `layout.Source` describes.
 
-    With `tfds build --manual_dir=DIR`, DIR is the raw folder and DIR/masks, if it is there, the
-    masks. A caller with more to say makes a plan itself and puts it into `plan`.
+    With `tfds build --manual_dir=DIR`, DIR is the raw folder, and DIR/masks, DIR/faces and
+    DIR/restored_faces, where they are there, the pictures beside it. A caller with more to say
+    makes a plan itself and puts it into `plan`.
 
     The examples keep the order of their file names. They are written shard by shard as they are
     read: TFDS's own shuffling needs TensorFlow for more than 1 GB.
@@ -35,7 +37,7 @@ class ReidBuilder(FileReaderBuilder, skip_registration=True):
     `.png` for an extension.
     """
 
-    source: ClassVar[listing.Source]
+    source: ClassVar[Source]
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)

@@ -1,6 +1,7 @@
-"""Decoding an image and its mask once, to know that they are good: the scan's inner loop."""
+"""Decoding an image, its mask and faces once, to know that they are good: the scan's inner loop."""
 
 import dataclasses
+from collections.abc import Mapping
 
 from tfds_builders.reid import images
 from tfds_builders.reid.digest import content_digest
@@ -13,88 +14,92 @@ class File:
     """A good file.
 
     Attributes:
-        path: where it is.
-        digest: hash of what is stored of it.
-        changed: whether what is stored differs from the file.
-        size: width and height of what is stored; only of an image.
-        orientation: the EXIF orientation that is undone; only of an image.
+        path: Where it is.
+        digest: Hash of what is stored of it.
+        changed: Whether what is stored differs from the file.
+        size: Width and height of what is stored.
+        orientation: The EXIF orientation that is undone.
     """
 
     path: str
     digest: bytes
     changed: bool
-    size: tuple[int, int] | None = None
+    size: tuple[int, int]
     orientation: int = _UPRIGHT
 
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-    """What became of an image and its mask.
+    """What became of an image and of what belongs to it.
 
     Attributes:
-        image: the image, or None if it is bad.
-        mask: the mask, or None if it is bad or there is none.
-        image_problem: what is wrong with the image.
-        mask_problem: what is wrong with the mask.
-        empty: whether the mask is all background.
+        files: The good ones by column.
+        problems: What is wrong with the others. Where the image is bad nothing else is looked at.
+        empty: Whether the mask is all background.
     """
 
-    image: File | None = None
-    mask: File | None = None
-    image_problem: str = ""
-    mask_problem: str = ""
+    files: dict[str, File] = dataclasses.field(default_factory=dict)
+    problems: dict[str, str] = dataclasses.field(default_factory=dict)
     empty: bool = False
 
 
-def check_pairs(pairs: list[tuple[str, str | None]]) -> list[Checked]:
-    """Checks images with their masks, given as paths."""
-    return [_check_pair(*pair) for pair in pairs]
+def check_all(examples: list[Mapping[str, str]], lossy_masks: bool = False) -> list[Checked]:
+    """Checks the files of some examples.
+
+    Args:
+        examples: The path of each file by column, of the image at least.
+        lossy_masks: As for `images.check_mask`.
+    """
+    return [_check(paths, lossy_masks) for paths in examples]
 
 
-def _check_pair(image_path: str, mask_path: str | None) -> Checked:
-    try:
-        picture = images.check_image(images.read(image_path))
-    except images.BadFileError as error:
-        return Checked(image_problem=str(error))
-    image = _file(image_path, picture)
-    if mask_path is None:
-        return Checked(image)
-    try:
-        mask = images.check_mask(images.read(mask_path), picture)
-    except images.BadFileError as error:
-        return Checked(image, mask_problem=str(error))
-    return Checked(image, _file(mask_path, mask), empty=mask.empty)
+def _check(paths: Mapping[str, str], lossy_masks: bool) -> Checked:
+    files, problems = {}, {}
+    image = images.Picture(b"", (0, 0))
+    empty = False
+    for column in ("image", *(column for column in paths if column != "image")):
+        try:
+            data = images.read(paths[column])
+            if column == "mask":
+                picture = images.check_mask(data, image, lossy=lossy_masks)
+                empty = picture.empty
+            else:
+                picture = images.check_image(data)
+        except images.BadFileError as error:
+            problems[column] = str(error)
+            if column == "image":
+                break
+            continue
+        if column == "image":
+            image = picture
+        files[column] = File(
+            paths[column],
+            content_digest(picture.data),
+            picture.changed,
+            picture.size,
+            picture.orientation,
+        )
+    return Checked(files, problems, empty)
 
 
-def _file(path: str, picture: images.Picture) -> File:
-    digest = content_digest(picture.data)
-    return File(path, digest, picture.changed, picture.size, picture.orientation)
+def stored(column: str, files: Mapping[str, File], lossy_masks: bool = False) -> bytes:
+    """Returns what is stored of one of an example's files.
 
-
-def stored_image(file: File) -> bytes:
-    """What is stored of an image.
+    Args:
+        column: Which one.
+        files: All of them.
+        lossy_masks: As for `images.check_mask`.
 
     Raises:
-        BadFileError: it is no longer what it was when it was checked.
+        BadFileError: It is no longer what it was when it was checked.
     """
+    file = files[column]
     data = images.read(file.path)
-    return _unchanged(images.check_image(data).data if file.changed else data, file)
-
-
-def stored_mask(file: File, image: File) -> bytes:
-    """What is stored of the mask of an image.
-
-    Raises:
-        BadFileError: it is no longer what it was when it was checked.
-    """
-    data = images.read(file.path)
-    if file.changed:
-        lies_on = images.Picture(b"", image.size, image.orientation)
-        data = images.check_mask(data, lies_on).data
-    return _unchanged(data, file)
-
-
-def _unchanged(data: bytes, file: File) -> bytes:
+    if file.changed and column == "mask":
+        lies_on = images.Picture(b"", files["image"].size, files["image"].orientation)
+        data = images.check_mask(data, lies_on, lossy=lossy_masks).data
+    elif file.changed:
+        data = images.check_image(data).data
     if content_digest(data) != file.digest:
         raise images.BadFileError("has changed since it was checked")
     return data

@@ -5,7 +5,7 @@ changed, and then losslessly, to a PNG:
 
 - an EXIF orientation becomes a rotation of the pixels;
 - CMYK, palettes, transparency and 16 bits per channel become 8-bit RGB or grey;
-- formats other than JPEG and PNG become PNG.
+- formats other than JPEG and PNG become PNG; of several frames or pages the first.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ MAX_PIXELS = 4096 * 4096
 MIN_SIDE = 4
 MAX_BYTES = 64 << 20
 
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 _ORIENTATION = 0x0112
 _UPRIGHT = 1
 
@@ -96,19 +96,28 @@ def check_image(data: bytes) -> Picture:
     return Picture(encode_png(np.asarray(upright)), upright.size, orientation, changed=True)
 
 
-def check_mask(data: bytes, image: Picture) -> Picture:
+def check_mask(data: bytes, image: Picture, *, lossy: bool = False) -> Picture:
     """Decodes a mask completely and lays it on its image as stored.
 
     A mask of an image with an EXIF orientation is taken to lie on the image as displayed if it
     has that size, else, if it has the size of the undisplayed pixels, it is turned as they are.
 
+    Args:
+        data: The file.
+        image: Its image.
+        lossy: Whether masks may be JPEG files, of grey levels then and no labels: of all masks the
+            red channel is taken.
+
     Raises:
-        BadFileError: it is no PNG, is damaged or does not have the image's size.
+        BadFileError: It is no PNG, is damaged or does not have the image's size.
     """
     mask = _decoded(data)
-    if mask.format != "PNG":
+    if lossy:
+        mask, changed = mask.convert("RGB").getchannel(0), True
+    elif mask.format != "PNG":
         raise BadFileError(f"is a {mask.format} file; masks must be PNG, which keeps labels exact")
-    changed = "transparency" in mask.info or mask.mode not in ("1", "L", "P", "RGB")
+    else:
+        changed = "transparency" in mask.info or mask.mode not in ("1", "L", "P", "RGB")
     if mask.mode.startswith("I"):
         mask = _eight_bits(mask, keep_labels=True)
     if mask.size != image.size and image.orientation != _UPRIGHT:
@@ -150,7 +159,7 @@ def _decoded(data: bytes) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise BadFileError("has too many pixels for a crop of a person") from error
     except Image.UnidentifiedImageError as error:
-        raise BadFileError("is not a JPEG, PNG, BMP or WebP image") from error
+        raise BadFileError("is not a JPEG, PNG, BMP, WebP, TIFF or GIF image") from error
     except Exception as error:  # Decoders raise OSError, SyntaxError, struct.error and others.
         raise BadFileError(f"cannot be decoded: {' '.join(str(error).split())[:100]}") from error
     return image

@@ -1,13 +1,18 @@
 """How a data set lies on disk, as a table; and finding its images and labels by that table."""
 
+import abc
 import dataclasses
 import os
 import re
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 from tfds_builders.reid.features import UNKNOWN
 from tfds_builders.reid.problems import BAD_NAME, NO_IMAGE, Problem, RawDataError
-from tfds_builders.reid.tree import Entry, Tree, is_image
+from tfds_builders.reid.tree import Entry, Tree, is_image, left_alone
+
+TRAIN = "train"
+"""The split that is trained on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +46,54 @@ class Published:
     identities: int | None = None
 
 
+class Source(abc.ABC):
+    """A data set's description: where its files lie, and what their labels are.
+
+    Attributes:
+        title: The data set's name as people write it.
+        published: Published sizes of splits.
+        numbering_may_restart: Whether test persons may bear the numbers of training persons
+            without being them. It is so taken only where all do.
+        images_in: Folder below the raw folder that paths in the other folders leave out.
+        beside: Folders below the raw folder of pictures that belong to the images, by column:
+            where they are looked for if no others are given.
+        needs_masks: Whether, where there are masks, every training image needs one.
+        lossy_masks: As for `images.check_mask`.
+    """
+
+    title: str
+    published: Mapping[str, Published]
+    numbering_may_restart: bool = False
+    images_in = ""
+    beside: ClassVar[Mapping[str, str]] = {
+        "mask": "masks",
+        "face": "faces",
+        "face_restored": "restored_faces",
+    }
+    needs_masks = True
+    lossy_masks = False
+
+    @abc.abstractmethod
+    def find(self, tree: Tree) -> tuple[list[Found], list[Problem], list[str]]:
+        """Lists the images of all splits.
+
+        Returns:
+            Images; problems (names that do not parse, listed images that are not there); and lines
+            that warn of what is no error.
+
+        Raises:
+            RawDataError: Folders are missing or hold no image.
+        """
+
+    def key(self, image: Entry) -> str:
+        """Returns the path of what belongs to an image, without the extension."""
+        return image.stem.removeprefix(f"{self.images_in}/" if self.images_in else "")
+
+    def is_beside(self, path: str) -> bool:
+        """Whether a path below the raw folder is that of a mask or a face."""
+        return path.startswith(tuple(f"{folder}/" for folder in self.beside.values()))
+
+
 @dataclasses.dataclass(frozen=True)
 class Folder:
     """A folder of the raw data that makes up a split.
@@ -66,7 +119,7 @@ class Folder:
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class Layout(Source):
     """A data set's folders.
 
     Attributes:
@@ -76,8 +129,7 @@ class Layout:
         own_clothes: whether every image counts as an outfit of its own.
         review: looks at all images and gives lines that warn, where a data set has more to
             compare.
-        numbering_may_restart: whether test persons may bear the numbers of training persons
-            without being them. It is so taken only where all do.
+        numbering_may_restart: see `Source`.
     """
 
     title: str
@@ -93,15 +145,7 @@ class Layout:
         return {folder.split: folder.published for folder in self.folders if folder.published}
 
     def find(self, tree: Tree) -> tuple[list[Found], list[Problem], list[str]]:
-        """Lists the images of all splits.
-
-        Returns:
-            images, problems (names that do not parse, listed images that are not there), and
-            lines that warn of what is no error.
-
-        Raises:
-            RawDataError: folders are missing or hold no image.
-        """
+        """Lists images, problems and warnings; see `Source`."""
         self._require_folders(tree)
         finder = _Finder(tree, self)
         for folder in self.folders:
@@ -139,10 +183,7 @@ class _Finder:
             raise RawDataError(
                 f"{self._tree.root / folder.path} holds no images; is the copy complete?"
             )
-        if len(images) < len(entries):
-            self.warnings.append(
-                f"{folder.path}: {len(entries) - len(images)} files that are no images, left alone"
-            )
+        self.warnings += left_alone(entries, f"{folder.path}: ")
         tracklets = self._tracklets(folder, images) if folder.listing else None
         pattern = re.compile(folder.name)
         for entry in images:

@@ -1,31 +1,21 @@
-"""Which images a data set has, with what labels and masks; without opening any of them."""
+"""Which images a data set has, with what labels, masks and faces; without opening any of them."""
 
 import collections
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Collection, Mapping
 
-from tfds_builders.reid.features import LABELS
-from tfds_builders.reid.layout import Found, Published
+from tfds_builders.reid.features import LABELS, PICTURES
+from tfds_builders.reid.layout import TRAIN, Found, Source
 from tfds_builders.reid.problems import NO_IMAGE, NO_MASK, Problem, RawDataError
 from tfds_builders.reid.tree import Entry, Tree, is_image
 
-TRAIN = "train"
-MASKS = "masks"
-"""The mask folder's name inside the raw folder, if no other is given; and in problems' paths."""
+BESIDE = tuple(picture for picture in PICTURES if picture != "image")
+"""Columns of pictures that lie in folders of their own, beside the images."""
 
-
-class Source(Protocol):
-    """A data set's description; `layout.Layout` is one."""
-
-    title: str
-    published: dict[str, Published]
-    numbering_may_restart: bool
-
-    def find(self, tree: Tree) -> tuple[list[Found], list[Problem], list[str]]:
-        """Lists images, problems and warnings."""
+SHOWN_AS = {"mask": "masks", "face": "faces", "face_restored": "restored_faces"}
+"""How paths in these folders begin in problems."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,19 +23,19 @@ class Listing:
     """What lies in the raw folders.
 
     Attributes:
-        source: the data set's description.
-        raw: the raw folder.
-        masks: the mask folder, or None.
-        pairs: each image and its mask, or None.
-        problems: what is wrong so far.
-        warnings: what is odd but no error.
-        digest: hash of all labels, and of all files' paths, sizes and change times.
+        source: The data set's description.
+        raw: The raw folder.
+        beside: The folders of masks, faces and restored faces that there are, by column.
+        images: Each image, and the files that belong to it, by column.
+        problems: What is wrong so far.
+        warnings: What is odd but no error.
+        digest: Hash of all labels, and of all files' paths, sizes and change times.
     """
 
     source: Source
     raw: pathlib.Path
-    masks: pathlib.Path | None
-    pairs: list[tuple[Found, Entry | None]]
+    beside: dict[str, pathlib.Path]
+    images: list[tuple[Found, dict[str, Entry]]]
     problems: list[Problem]
     warnings: list[str]
     digest: str
@@ -54,81 +44,112 @@ class Listing:
 def find(
     source: Source,
     raw: str | pathlib.Path,
-    masks: str | pathlib.Path | None = None,
+    beside: Mapping[str, str | pathlib.Path] | None = None,
     *,
-    with_masks: bool = True,
+    columns: Collection[str] = BESIDE,
 ) -> Listing:
-    """Lists the images of a data set and the mask of each.
+    """Lists the images of a data set and the pictures that belong to each.
 
     Args:
-        source: the data set's description.
-        raw: the raw folder.
-        masks: a tree with the images' paths and `.png` for an extension. If None, the folder
-            `masks` in the raw folder, if it is there.
-        with_masks: False looks for no masks at all.
+        source: The data set's description.
+        raw: The raw folder.
+        beside: Folders of masks (`mask`), faces (`face`) and restored faces (`face_restored`):
+            trees with the images' paths, but for the extension. Those that are not given are
+            looked for in the raw folder, where the source says.
+        columns: Which of them to look for.
 
     Raises:
-        RawDataError: a folder is missing or empty, or the masks are those of other images.
+        RawDataError: A folder is missing or empty, or holds pictures of other images.
     """
     tree = Tree(raw)
     found, noted, warnings = source.find(tree)
     if not found and not noted and not tree.problems:
         raise RawDataError(f"{tree.root} holds no images; is it the right folder?")
-    if masks is None and with_masks:
-        if tree.has(MASKS):
-            masks = tree.root / MASKS
+    folders = {
+        column: tree.root / folder for column, folder in source.beside.items() if tree.has(folder)
+    }
+    folders = {key: path for key, path in (folders | dict(beside or {})).items() if key in columns}
+    if "mask" in columns and "mask" not in folders:
+        warnings.append("there are no masks: only training without silhouettes is possible")
+    images: list[tuple[Found, dict[str, Entry]]] = [(image, {}) for image in found]
+    roots = {}
+    for column, folder in folders.items():
+        other = Tree(folder, shown_as=f"{SHOWN_AS[column]}/")
+        roots[column] = other.root
+        left = _match(source, column, other, images)
+        if column == "mask":
+            noted += _without_image(source, left, tree)
+            if source.needs_masks:
+                noted += [
+                    Problem(image.entry.path, NO_MASK, "a training image needs one")
+                    for image, files in images
+                    if "mask" not in files and image.split == TRAIN
+                ]
         else:
-            warnings.append("there are no masks: only training without silhouettes is possible")
-    if masks is None:
-        pairs, mask_root = [(image, None) for image in found], None
-    else:
-        mask_tree = Tree(masks, shown_as=f"{MASKS}/")
-        pairs = _with_masks(found, mask_tree)
-        noted += [
-            Problem(image.entry.path, NO_MASK, "a training image needs one")
-            for image, mask in pairs
-            if mask is None and image.split == TRAIN
-        ]
-        noted += _orphans(mask_tree, pairs, tree)
-        noted += mask_tree.problems
-        mask_root = mask_tree.root
+            warnings += _lacking(column, images, len(left))
+        noted += other.problems
     noted += tree.problems
-    return Listing(source, tree.root, mask_root, pairs, sorted(noted), warnings, _state(pairs))
+    return Listing(source, tree.root, roots, images, sorted(noted), warnings, _state(images))
 
 
-def _with_masks(found: list[Found], masks: Tree) -> list[tuple[Found, Entry | None]]:
+def _match(
+    source: Source, column: str, tree: Tree, images: list[tuple[Found, dict[str, Entry]]]
+) -> list[Entry]:
+    """Adds to each image its picture of a column; returns the pictures that none has.
+
+    Raises:
+        RawDataError: There is none, or not one belongs to an image.
+    """
+    word = SHOWN_AS[column].replace("_", " ")
     by_stem: dict[str, Entry] = {}
-    for entry in masks.files():
-        if is_image(entry) and (entry.stem not in by_stem or entry.suffix == ".png"):
+    pictures = [entry for entry in tree.files() if is_image(entry)]
+    for entry in pictures:
+        if entry.stem not in by_stem or entry.suffix == ".png":
             by_stem[entry.stem] = entry
     if not by_stem:
-        raise RawDataError(f"{masks.root} holds no masks; leave --masks out if there are none")
-    pairs = [(image, by_stem.get(image.entry.stem)) for image in found]
-    if found and not any(mask for _, mask in pairs):
-        expected = masks.root / f"{found[0].entry.stem}.png"
-        raise RawDataError(f"{masks.root} has no mask for any image; expected {expected} and so on")
-    return pairs
+        raise RawDataError(f"{tree.root} holds no {word}; leave it out if there are none")
+    for image, files in images:
+        if (entry := by_stem.get(source.key(image.entry))) is not None:
+            files[column] = entry
+    used = {files[column].path for _, files in images if column in files}
+    if images and not used:
+        expected = tree.root / f"{source.key(images[0][0].entry)}.png"
+        raise RawDataError(
+            f"{tree.root} has no {word.removesuffix('s')} for any image; expected {expected} and "
+            "so on"
+        )
+    return [entry for entry in pictures if entry.path not in used]
 
 
-def _orphans(masks: Tree, pairs: Iterable[tuple[Found, Entry | None]], raw: Tree) -> list[Problem]:
+def _without_image(source: Source, left: list[Entry], raw: Tree) -> list[Problem]:
     """Masks without an image file; not those of images that are left out for other reasons."""
-    used = {mask.path for _, mask in pairs if mask}
-    left = [entry for entry in masks.files() if is_image(entry) and entry.path not in used]
+    root = raw.root / source.images_in
     stems_by_folder = collections.defaultdict(set)
     for folder in {entry.folder for entry in left}:
-        if (raw.root / folder).is_dir():
-            for path in (raw.root / folder).iterdir():
-                stems_by_folder[folder].add(path.stem)
+        if (root / folder).is_dir():
+            stems_by_folder[folder] = {path.stem for path in (root / folder).iterdir()}
     return [
-        Problem(f"{MASKS}/{entry.path}", NO_IMAGE, "a mask without an image", left_out="mask")
+        Problem(f"masks/{entry.path}", NO_IMAGE, "a mask without an image", left_out="mask")
         for entry in left
         if pathlib.PurePosixPath(entry.path).stem not in stems_by_folder[entry.folder]
     ]
 
 
-def _state(pairs: Iterable[tuple[Found, Entry | None]]) -> str:
+def _lacking(column: str, images: list[tuple[Found, dict[str, Entry]]], left: int) -> list[str]:
+    """Lines on images without a face, and on faces without an image."""
+    word = SHOWN_AS[column].replace("_", " ")
+    counts = collections.Counter(image.split for image, _ in images)
+    lacking = collections.Counter(image.split for image, files in images if column not in files)
+    lines = [
+        f"{split}: {number} of {counts[split]} images have no {word.removesuffix('s')}"
+        for split, number in lacking.items()
+    ]
+    return lines + ([f"{left} {word} belong to no image, left alone"] if left else [])
+
+
+def _state(images: list[tuple[Found, dict[str, Entry]]]) -> str:
     state = hashlib.blake2b(digest_size=16)
-    for image, mask in pairs:
+    for image, files in images:
         labels = [getattr(image, label) for label in LABELS]
-        state.update(f"{image.split} {labels} {image.entry} {mask}\n".encode())
+        state.update(f"{image.split} {labels} {image.entry} {sorted(files.items())}\n".encode())
     return state.hexdigest()

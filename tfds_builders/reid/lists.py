@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 
-from tfds_builders.reid.layout import Found, Published, read_labels
+from tfds_builders.reid.layout import Found, Published, Source, read_labels
 from tfds_builders.reid.problems import BAD_NAME, NO_IMAGE, Problem, RawDataError
 from tfds_builders.reid.tree import Tree, is_image
 
@@ -29,8 +29,8 @@ class ImageList:
 
 
 @dataclasses.dataclass(frozen=True)
-class Lists:
-    """A `listing.Source` of lists.
+class Lists(Source):
+    """A `Source` of lists.
 
     Attributes:
         title: The data set's name as people write it.
@@ -41,15 +41,18 @@ class Lists:
     title: str
     lists: tuple[ImageList, ...]
     published: Mapping[str, Published]
-    numbering_may_restart: bool = False
 
     def find(self, tree: Tree) -> tuple[list[Found], list[Problem], list[str]]:
-        """Lists images, problems and warnings; see `Layout.find`.
+        """Lists images, problems and warnings; see `Source`.
 
         Raises:
             RawDataError: A list is missing or names no image that is there.
         """
-        entries = {entry.path: entry for entry in tree.files() if is_image(entry)}
+        entries = {
+            entry.path: entry
+            for entry in tree.files()
+            if is_image(entry) and not self.is_beside(entry.path)
+        }
         found, problems = [], []
         for listed in self.lists:
             images, wrong = self._read(tree, listed, entries)
@@ -61,10 +64,7 @@ class Lists:
             found += images
             problems += wrong
         unlisted = len(entries.keys() - {image.entry.path for image in found})
-        masks = sum(path.startswith("masks/") for path in entries)
-        warnings = []
-        if unlisted > masks:
-            warnings.append(f"{unlisted - masks} images are in no list, left alone")
+        warnings = [f"{unlisted} images are in no list, left alone"] if unlisted else []
         return sorted(found, key=lambda image: image.entry.path), problems, warnings
 
     def _read(self, tree: Tree, listed: ImageList, entries) -> tuple[list[Found], list[Problem]]:

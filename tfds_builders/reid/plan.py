@@ -2,13 +2,14 @@
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from tfds_builders.reid import digest, problems, workers
-from tfds_builders.reid.decoding import Checked, File, check_pairs
+from tfds_builders.reid.decoding import Checked, File, check_all
 from tfds_builders.reid.features import INFRARED, LABELS, UNKNOWN
-from tfds_builders.reid.layout import Found
-from tfds_builders.reid.listing import MASKS, TRAIN, Listing
+from tfds_builders.reid.layout import TRAIN, Found
+from tfds_builders.reid.listing import SHOWN_AS, Listing
 from tfds_builders.reid.problems import Problem, ProblemsFoundError, RawDataError
 
 _CHUNK = 128
@@ -21,24 +22,19 @@ class Example:
     Attributes:
         name: Path below the raw folder.
         labels: All labels by column.
-        image: The image.
-        mask: Its mask, or None.
+        files: Its files by column, the image among them.
+        lossy_masks: As for `images.check_mask`.
     """
 
     name: str
     labels: dict[str, int]
-    image: File
-    mask: File | None
-
-    @property
-    def pictures(self) -> dict[str, File]:
-        """The pictures that there are, by column."""
-        return {"image": self.image} | ({"mask": self.mask} if self.mask else {})
+    files: dict[str, File]
+    lossy_masks: bool = False
 
     @property
     def digest(self) -> bytes:
         """Its contribution to the fingerprint."""
-        digests = {picture: file.digest for picture, file in self.pictures.items()}
+        digests = {picture: file.digest for picture, file in self.files.items()}
         return digest.example_digest(digests, self.labels, self.name)
 
 
@@ -79,20 +75,22 @@ def check(
         ProblemsFoundError: there are problems, and `skip_bad` is not set.
         RawDataError: nothing is left of a split.
     """
+    source = listing.source
     noted, warnings = list(listing.problems), list(listing.warnings)
     good = []
-    for (found, mask), checked in zip(
-        listing.pairs, _decode_all(listing, cores, advance), strict=True
+    for (found, paths), checked in zip(
+        listing.images, _decode_all(listing, cores, advance), strict=True
     ):
-        if checked.image_problem:
-            noted.append(Problem(found.entry.path, problems.UNREADABLE, checked.image_problem))
+        if "image" in checked.problems:
+            noted.append(Problem(found.entry.path, problems.UNREADABLE, checked.problems["image"]))
             continue
-        needs_mask = found.split == TRAIN and listing.masks is not None
-        if checked.mask_problem:
-            left_out = "image" if needs_mask else "mask"
-            path = f"{MASKS}/{mask.path}"
-            noted.append(Problem(path, problems.BAD_MASK, checked.mask_problem, left_out))
-        if checked.mask or not needs_mask:
+        needs_mask = found.split == TRAIN and "mask" in listing.beside and source.needs_masks
+        for column, detail in checked.problems.items():
+            left_out = "image" if column == "mask" and needs_mask else column.replace("_", " ")
+            path = f"{SHOWN_AS[column]}/{paths[column].path}"
+            kind = problems.BAD_MASK if column == "mask" else problems.BAD_FACE
+            noted.append(Problem(path, kind, detail, left_out))
+        if "mask" in checked.files or not needs_mask:
             good.append((found, checked))
     empty = sum(checked.empty for _, checked in good)
     if empty:
@@ -104,8 +102,8 @@ def check(
             "leave these files out with --skip_bad",
             sorted(noted),
         )
-    splits = _examples(good)
-    for split in dict.fromkeys(found.split for found, _ in listing.pairs):
+    splits = _examples(good, source.lossy_masks)
+    for split in dict.fromkeys(found.split for found, _ in listing.images):
         if split not in splits:
             raise RawDataError(f"{listing.raw}: nothing good is left of split {split}")
     return Plan(splits, _metadata(listing, splits, noted), sorted(noted), warnings)
@@ -113,12 +111,14 @@ def check(
 
 def _decode_all(listing: Listing, cores: int | None, advance: Callable[[int], None]):
     paths = [
-        (f"{listing.raw}/{image.entry.path}", f"{listing.masks}/{mask.path}" if mask else None)
-        for image, mask in listing.pairs
+        {"image": f"{listing.raw}/{image.entry.path}"}
+        | {column: f"{listing.beside[column]}/{entry.path}" for column, entry in files.items()}
+        for image, files in listing.images
     ]
     chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
+    check_chunk = functools.partial(check_all, lossy_masks=listing.source.lossy_masks)
     with workers.parallel_map(len(paths), cores) as run:
-        for results in run(check_pairs, chunks):
+        for results in run(check_chunk, chunks):
             advance(len(results))
             yield from results
 
@@ -161,14 +161,14 @@ def _is_test(split: str) -> bool:
     return "query" in split or "gallery" in split
 
 
-def _examples(good: list[tuple[Found, Checked]]) -> dict[str, list[Example]]:
+def _examples(good: list[tuple[Found, Checked]], lossy_masks: bool) -> dict[str, list[Example]]:
     outfits = sorted({(f.identity, f.clothes) for f, _ in good if f.clothes != UNKNOWN})
     number = {outfit: index for index, outfit in enumerate(outfits)}
     splits = collections.defaultdict(list)
     for found, checked in good:
         labels = {label: getattr(found, label) for label in LABELS}
         labels["clothes"] = number.get((found.identity, found.clothes), UNKNOWN)
-        splits[found.split].append(Example(found.entry.path, labels, checked.image, checked.mask))
+        splits[found.split].append(Example(found.entry.path, labels, checked.files, lossy_masks))
     return dict(splits)
 
 
@@ -181,7 +181,7 @@ def _metadata(listing: Listing, splits: dict[str, list[Example]], noted: list[Pr
         "fingerprint": digest.fingerprint(digests),
         "split_digests": digests,
         "card": {
-            split: card_line([(example.labels, example.pictures) for example in examples])
+            split: card_line([(example.labels, example.files) for example in examples])
             for split, examples in splits.items()
         },
         "published": {

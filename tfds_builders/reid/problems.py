@@ -12,6 +12,7 @@ BAD_LINK = "link"
 NO_MASK = "no mask"
 NO_IMAGE = "no image"
 BAD_MASK = "bad mask"
+BAD_FACE = "bad face"
 SIZE = "size"
 LABEL = "label"
 SHARED = "identity shared"
@@ -37,7 +38,8 @@ class Problem:
         path: below the raw folder, or `masks/...` below the mask folder.
         kind: one of the constants above.
         detail: what is wrong.
-        left_out: what `skip_bad` leaves out because of it: `image`, `mask` or `file`.
+        left_out: what `skip_bad` leaves out because of it: `image`, `mask`, `face`,
+            `face restored` or `file`.
     """
 
     path: str

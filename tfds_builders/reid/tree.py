@@ -4,13 +4,14 @@ import dataclasses
 import itertools
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tfds_builders.reid.problems import BAD_LINK, BAD_NAME, UNREADABLE, Problem, RawDataError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
 _JUNK = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 _DEEPEST = 16
+_NAMED = 10
 _LONGEST_LINE = 16 << 10
 _LARGEST_TEXT = 64 << 20
 
@@ -144,6 +145,18 @@ class Tree:
 
     def _note(self, path: str, kind: str, detail: str) -> None:
         self.problems.append(Problem(self._shown_as + path, kind, detail, left_out="file"))
+
+
+def left_alone(entries: Sequence[Entry], where: str = "") -> list[str]:
+    """Returns a line on files that are no images, with their number and some names; or none."""
+    others = [entry.path for entry in entries if not is_image(entry)]
+    if not others:
+        return []
+    more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+    files = (
+        "1 file that is no image" if len(others) == 1 else f"{len(others)} files that are no images"
+    )
+    return [f"{where}{files}, left alone: {', '.join(others[:_NAMED])}{more}"]
 
 
 def is_image(entry: Entry) -> bool:

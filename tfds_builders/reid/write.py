@@ -13,7 +13,7 @@ from array_record.python import array_record_module
 from tensorflow_datasets.core import file_adapters
 from tensorflow_datasets.proto import tf_example_pb2
 
-from tfds_builders.reid.decoding import File, stored_image, stored_mask
+from tfds_builders.reid import decoding
 from tfds_builders.reid.features import make_example
 from tfds_builders.reid.images import BadFileError
 from tfds_builders.reid.plan import Example
@@ -73,16 +73,12 @@ def serialized(example: dict[str, Any]) -> bytes:
 
 def _examples(examples: list[Example]) -> Iterator[dict[str, Any]]:
     for example in examples:
-        yield make_example(
-            _read(stored_image, example.image),
-            _read(stored_mask, example.mask, example.image) if example.mask else None,
-            file_name=example.name,
-            **example.labels,
-        )
+        files = {column: _stored(column, example) for column in example.files}
+        yield make_example(**files, file_name=example.name, **example.labels)
 
 
-def _read(stored, file: File, *more: File) -> bytes:
+def _stored(column: str, example: Example) -> bytes:
     try:
-        return stored(file, *more)
+        return decoding.stored(column, example.files, example.lossy_masks)
     except BadFileError as error:
-        raise RawDataError(f"{file.path} {error}; run again") from error
+        raise RawDataError(f"{example.files[column].path} {error}; run again") from error

@@ -7,8 +7,7 @@ from typing import ClassVar
 
 from tfds_builders.reid.builder import ReidBuilder
 from tfds_builders.reid.features import INFRARED, VISIBLE
-from tfds_builders.reid.layout import Found, Published, read_labels
-from tfds_builders.reid.listing import TRAIN
+from tfds_builders.reid.layout import TRAIN, Found, Published, Source, read_labels
 from tfds_builders.reid.problems import BAD_NAME, NO_IMAGE, Problem, RawDataError
 from tfds_builders.reid.tree import Tree, is_image
 
@@ -19,8 +18,8 @@ _NAME = re.compile(r"cam(?P<camera>[1-6])/(?P<identity>\d{1,9})/[^/]*")
 
 
 @dataclasses.dataclass(frozen=True)
-class SysuMm01:
-    """A `listing.Source`: folders of cameras, and lists of identities that make up the splits.
+class SysuMm01(Source):
+    """A `Source`: folders of cameras, and lists of identities that make up the splits.
 
     The test's infrared images are the queries and its visible ones the gallery; a protocol draws
     from it.
@@ -32,10 +31,9 @@ class SysuMm01:
         "query": Published(3_803, 96),
         "gallery": Published(6_775, 96),
     }
-    numbering_may_restart: bool = False
 
     def find(self, tree: Tree) -> tuple[list[Found], list[Problem], list[str]]:
-        """Lists images, problems and warnings; see `Layout.find`."""
+        """Lists images, problems and warnings; see `Source`."""
         _check_cameras(tree)
         split_of, problems = _read_identities(tree)
         found, left_alone, seen = [], 0, set()

@@ -1,0 +1,1 @@
+"""DeskPro: a TFDS builder package."""

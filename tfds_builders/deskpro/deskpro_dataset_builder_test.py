@@ -1,0 +1,25 @@
+"""The stock test of TFDS; it needs TensorFlow."""
+
+import pytest
+
+pytest.importorskip("tensorflow")
+
+import tensorflow_datasets as tfds  # noqa: E402
+
+from tfds_builders.deskpro import deskpro_dataset_builder  # noqa: E402
+
+
+class DeskproTest(tfds.testing.DatasetBuilderTestCase):
+    """Prepares `dummy_data` and reads it again."""
+
+    DATASET_CLASS = deskpro_dataset_builder.Builder
+    BUILDER_CONFIG_NAMES_TO_TEST = ["prcc"]
+    SPLITS = {
+        "train": 6,
+        "query": 3,
+        "gallery": 3,
+    }
+
+
+if __name__ == "__main__":
+    tfds.testing.test_main()
