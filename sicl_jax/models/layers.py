@@ -19,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from sicl_jax import devices
+
 Initializer = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
 
@@ -182,6 +184,8 @@ class Conv(nnx.Module):
         elif kernel.shape[:2] == (1, 1) and self.groups == 1 and self.padding == 0:
             # Half the time of XLA's convolution on a CPU, and leading axes may be any.
             y = jnp.matmul(x[..., :: self.stride, :: self.stride, :], kernel[0, 0])
+        elif self._reads_pictures and x.shape[2] % 2 == 0 and devices.on_cpu():
+            y = _over_pairs(x, kernel, self.padding)
         else:
             y = jax.lax.conv_general_dilated(
                 x,
@@ -192,6 +196,29 @@ class Conv(nnx.Module):
                 feature_group_count=self.groups,
             )
         return y if self.bias is None else y + self.bias[...].astype(dtype)
+
+    @property
+    def _reads_pictures(self) -> bool:
+        """Whether it is the first of a ResNet: stride 2, an odd kernel, three channels or fewer."""
+        size, _, channels, _ = self.kernel.shape
+        return self.stride == 2 and self.groups == 1 and size % 2 == 1 and channels <= 3
+
+
+def _over_pairs(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
+    """A convolution of stride 2 as one of stride 1 over pairs of columns, whose channels it joins.
+
+    The same sums, forward and backward in 0.6 of the time on a CPU, where XLA gathers the pixels
+    under a kernel one by one: with three channels that takes longer than the arithmetic.
+    """
+    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height, width // 2, 2 * channels)
+    size, _, _, features = kernel.shape
+    kernel = jnp.pad(kernel, ((0, 0), (0, 1), (0, 0), (0, 0)))
+    kernel = kernel.reshape(size, (size + 1) // 2, 2 * channels, features)
+    return jax.lax.conv_general_dilated(
+        x, kernel, (2, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
