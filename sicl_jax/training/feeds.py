@@ -5,6 +5,7 @@ there once, and a call is sent no more than indexes; else a Grain pipeline reads
 next calls on the host and has them on the devices when they are wanted.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, Self
 
@@ -39,7 +40,7 @@ class Feed(Protocol):
 
         Args:
             batches: (S, B) int32, images of each step.
-            size: Steps of a call; the last one takes what is left.
+            size: Steps of a call; what is left comes in shorter ones, see `_slices`.
         """
 
     def batch(self, resident: Any, step: Any) -> Batch:
@@ -84,8 +85,8 @@ class ResidentFeed:
 
     def calls(self, batches: np.ndarray, size: int) -> Iterator[jax.Array]:
         """Indexes (S, B) of each call, on all devices (`Feed.calls`)."""
-        for first in range(0, len(batches), size):
-            yield devices.put(batches[first : first + size], devices.replicated())
+        for steps in _slices(len(batches), size):
+            yield devices.put(batches[steps], devices.replicated())
 
     def batch(self, resident: dict[str, jax.Array], step: jax.Array) -> Batch:
         """The rows at indexes (B,), split over the devices."""
@@ -108,13 +109,13 @@ class HostFeed:
 
     def calls(self, batches: np.ndarray, size: int) -> Iterator[Batch]:
         """Batches (S, B, ...) of each call (`Feed.calls`)."""
+        slices = _slices(len(batches), size)
 
         def read(call: int) -> Batch:
-            return self._put(batches[call * size : (call + 1) * size])
+            return self._put(batches[slices[call]])
 
-        num_calls = -(-len(batches) // size)
         options = grain.ReadOptions(num_threads=_READERS, prefetch_buffer_size=_CALLS_AHEAD)
-        return iter(grain.MapDataset.range(num_calls).map(read).to_iter_dataset(options))
+        return iter(grain.MapDataset.range(len(slices)).map(read).to_iter_dataset(options))
 
     def batch(self, resident: None, step: Batch) -> Batch:  # noqa: ARG002 (nothing is resident)
         """The step's batch as it was sent."""
@@ -123,6 +124,20 @@ class HostFeed:
     def _put(self, indexes: np.ndarray) -> Batch:
         rows = {name: _put_taken(column, indexes) for name, column in self._columns.items()}
         return batch_of(rows, devices.put(indexes, devices.replicated()), stacked=True)
+
+
+def _slices(count: int, size: int) -> list[slice]:
+    """The steps of each call: `size` of them, then what is left in pieces of sqrt(size) and of 1.
+
+    So epochs of any length take three programs, where one call for all that is left would take a
+    program for every length.
+    """
+    slices, start = [], 0
+    for length in (size, math.isqrt(size), 1):
+        while count - start >= length:
+            slices.append(slice(start, start + length))
+            start += length
+    return slices
 
 
 def _put_taken(array: np.ndarray, indexes: np.ndarray) -> jax.Array:

@@ -7,7 +7,7 @@ import numpy as np
 
 from sicl_jax import clustering
 from sicl_jax.clustering.pseudo_labels import Clustering
-from sicl_jax.training import loop
+from sicl_jax.training import feeds, loop
 
 EPOCHS = 60
 _EVENT = "/jax/core/compile/backend_compile_duration"
@@ -53,3 +53,15 @@ def test_sixty_epochs_compile_eight_programs(tiny_config, tmp_path, monkeypatch)
         loop.train(config, tmp_path / "run", quiet=True, say=lambda line: None)
     assert len(numbers) == EPOCHS and len(set(numbers)) > 20
     assert len(names) <= 8, names
+
+
+def test_epochs_of_any_length_take_calls_of_three_lengths():
+    feed = feeds.ResidentFeed({"image": np.zeros((8, 4, 2, 3), np.uint8)})
+    lengths = set()
+    for count in range(120):
+        batches = np.arange(2 * count, dtype=np.int32).reshape(count, 2)
+        calls = list(feed.calls(batches, 50))
+        lengths |= {len(call) for call in calls}
+        np.testing.assert_array_equal(np.concatenate([batches[:0], *calls]), batches)
+        assert len(calls) <= 2 + 7 + 6
+    assert lengths == {50, 7, 1}

@@ -76,7 +76,7 @@ class Mining(nnx.Module):
         norm: Callable[..., BatchNorm] = BatchNorm,
     ):
         size = config.part_features
-        hidden = features // config.reduction
+        hidden = max(features // config.reduction, 1)
         self.salient = salient
         self.bn = norm(features, train_bias=False)
         self.parts = nnx.List(
