@@ -400,6 +400,118 @@ def write_faces(folder: pathlib.Path, names: tuple[str, str], path: str, drawn: 
         _write_plain((folder / name / path).with_suffix(".jpg"), face.resize(size))
 
 
+def write_market1501(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
+    """As Market-1501: distractors (person 0) in the gallery, and junk (person -1)."""
+    writer = Writer(folder, mask_kind="grey")
+    folders = ("bounding_box_train", "query", "bounding_box_test")
+    in_three_folders(
+        writer,
+        cast,
+        folders,
+        lambda p: f"{p.identity:04d}_c{p.camera + 1}s1_{p.number:06d}_00",
+        lambda p, place: Labels(p.identity, p.camera + 1),  # noqa: ARG005
+    )
+    p = people(cast.train)[0]
+    writer.add("gallery", f"{folders[2]}/0000_c1s1_000151_01", p, Labels(-1, 1))
+    _write_plain(writer.tree.raw / folders[2] / "-1_c1s1_000401_03.jpg", p.image)
+    _write_mask(writer.tree.masks / folders[2] / "-1_c1s1_000401_03.png", p.mask, "grey")
+    return writer.finish()
+
+
+def write_personx(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
+    """As PersonX."""
+    writer = Writer(folder, mask_kind="grey")
+    in_three_folders(
+        writer,
+        cast,
+        ("bounding_box_train", "query", "bounding_box_test"),
+        lambda p: f"{p.identity:04d}_c{(3, 4, 8)[p.camera]}s1_{p.number:06d}",
+        lambda p, place: Labels(p.identity, (3, 4, 8)[p.camera]),  # noqa: ARG005
+    )
+    return writer.finish()
+
+
+def write_msmt17(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
+    """As MSMT17's second release: lists, and test people numbered from 0 again."""
+    writer = Writer(folder, mask_kind="grey")
+    lists: dict[str, list[str]] = {}
+    for p in (*people(cast.train), *people(cast.test)):
+        trained = p.identity in cast.train
+        number = (cast.train if trained else cast.test).index(p.identity)
+        place = "mask_train_v2" if trained else "mask_test_v2"
+        if trained:
+            split, name = "train", "val" if p.number else "train"
+        else:
+            split = name = "gallery" if p.number else "query"
+        stem = f"{number:04d}/{number:04d}_{p.number:03d}_{p.camera + 1:02d}_0303morning_0015_0"
+        labels = Labels(number if trained else 1041 + number, p.camera + 1)
+        path = writer.add(split, f"{place}/{stem}", p, labels)
+        lists.setdefault(name, []).append(f"{path.removeprefix(f'{place}/')} {number}\n")
+    for name, lines in lists.items():
+        write(writer.tree.raw / f"list_{name}.txt", "".join(lines).encode())
+    return writer.finish()
+
+
+def write_last(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
+    """As LaST: outfits in training alone, and a validation set."""
+    writer = Writer(folder, mask_kind="grey")
+    for p in people(cast.train):
+        stem = f"train/{p.identity:06d}/{p.identity:06d}_{p.camera}_{p.number:03d}_{p.clothes}"
+        writer.add("train", stem, p, Labels(p.identity, -1, p.clothes))
+    for part, prefix, shown in (("test", "", cast.test), ("val", "val_", (VALIDATION_PERSON,))):
+        for p in people(shown):
+            name = f"{p.identity:06d}_{p.camera}_{p.number:03d}"
+            split, place = ("gallery", f"{p.identity:06d}/") if p.number else ("query", "")
+            stem = f"{part}/{split}/{place}{name}"
+            writer.add(f"{prefix}{split}", stem, p, Labels(p.identity, -1))
+    return writer.finish()
+
+
+def write_nkup(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
+    """As NKUP: recording days for outfits."""
+    writer = Writer(folder, mask_kind="grey")
+    in_three_folders(
+        writer,
+        cast,
+        ("bounding_box_train", "query", "bounding_box_test"),
+        lambda p: f"{p.identity:05d}_D{p.clothes:02d}_C{p.camera + 1:02d}S01_{p.number:05d}",
+        lambda p, place: Labels(p.identity, p.camera + 1, p.clothes),  # noqa: ARG005
+    )
+    return writer.finish()
+
+
+def write_real28(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
+    """As Real28: queries and a gallery, nothing to train on."""
+    writer = Writer(folder, mask_kind="grey", extension=".jpeg")
+    for p in people(cast.test):
+        split = "gallery" if p.number else "query"
+        stem = f"{split}/{p.identity}_{p.camera + 1}_{p.clothes}_{p.number}"
+        writer.add(split, stem, p, Labels(p.identity, p.camera + 1, p.clothes))
+    return writer.finish()
+
+
+def write_ccvid(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
+    """As CCVID: lists of folders of frames."""
+    writer = Writer(folder, mask_kind="grey")
+    lists: dict[str, dict[str, str]] = {}
+    tracklets = itertools.count(1)
+    numbers: dict[str, int] = {}
+    shown = [("train", p) for p in people(cast.train)]
+    shown += [("query" if p.camera == 0 else "gallery", p) for p in people(cast.test)]
+    for split, p in sorted(shown, key=lambda pair: ("train", "query", "gallery").index(pair[0])):
+        session, camera = (1, p.camera + 1) if p.camera < 2 else (3, 1)
+        tracklet = f"session{session}/{p.identity:03d}_{camera:02d}"
+        number = numbers.setdefault(tracklet, 0) or next(tracklets)
+        numbers[tracklet] = number
+        lines = lists.setdefault(split, {})
+        lines[tracklet] = f"{tracklet}\t{p.identity:03d}\tu{p.clothes}_l0_s0_c0_a0\n"
+        labels = Labels(p.identity, camera + 12 * (session == 3), p.clothes, number)
+        writer.add(split, f"{tracklet}/{p.number:05d}", p, labels)
+    for split, lines in lists.items():
+        write(writer.tree.raw / f"{split}.txt", "".join(lines.values()).encode())
+    return writer.finish()
+
+
 CONFIGS = {"regdb": "regdb/trial_1", "deskpro": "deskpro/prcc"}
 """What to prepare of data sets whose builders have configs."""
 
@@ -415,4 +527,11 @@ WRITERS = {
     "regdb": write_regdb,
     "llcm": write_llcm,
     "deskpro": write_deskpro,
+    "market1501": write_market1501,
+    "msmt17": write_msmt17,
+    "personx": write_personx,
+    "last": write_last,
+    "nkup": write_nkup,
+    "real28": write_real28,
+    "ccvid": write_ccvid,
 }

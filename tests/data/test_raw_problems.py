@@ -210,7 +210,7 @@ def test_masks_that_show_nobody_are_mentioned(prcc, prepare_prcc):
     [
         ("pcc", "did you mean prcc"),
         ("Celeb-reID", "did you mean celeb_reid"),
-        ("veri", "choose one of: celeb_reid, .*vc_clothes"),
+        ("veri", "choose one of: ccvid, .*vc_clothes"),
         ("DukeMTMC-reID", "withdrawn by its authors"),
         ("synthetic_people", "synthetic_people/tiny"),
         ("synthetic_people/huge", "synthetic_people/tiny"),

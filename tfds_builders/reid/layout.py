@@ -105,6 +105,8 @@ class Folder:
         listing: file below the raw folder with a line `name,tracklet` for each image; images
             that it does not list are left out.
         optional: whether the folder may be absent.
+        junk: pattern of names that the data set's authors do not count; left alone without a
+            word.
         labels: labels that hold for the whole folder.
         published: the split's size as published.
     """
@@ -114,6 +116,7 @@ class Folder:
     name: str
     listing: str | None = None
     optional: bool = False
+    junk: str = ""
     labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
     published: Published | None = None
 
@@ -185,12 +188,14 @@ class _Finder:
             )
         self.warnings += left_alone(entries, f"{folder.path}: ")
         tracklets = self._tracklets(folder, images) if folder.listing else None
-        pattern = re.compile(folder.name)
+        pattern, junk = re.compile(folder.name), re.compile(folder.junk)
         for entry in images:
             below = entry.path.removeprefix(folder.path + "/")
             if tracklets is not None and below not in tracklets:
                 continue
             labels = read_labels(pattern, below)
+            if labels is None and folder.junk and read_labels(junk, below) is not None:
+                continue
             if labels is None:
                 self.problems.append(
                     Problem(entry.path, BAD_NAME, f"name is not as {self._layout.title} has them")
@@ -230,7 +235,7 @@ class _Finder:
 def read_labels(pattern: re.Pattern, path: str) -> dict[str, int] | None:
     """Returns the labels in a path, its extension left aside; None if the pattern does not fit.
 
-    Labels are the pattern's groups: numbers, or a letter (A is 0).
+    Labels are the pattern's groups that took part: numbers, or a letter (A is 0).
     """
     match = pattern.fullmatch(os.path.splitext(path)[0])  # noqa: PTH122 (called for every file)
     if match is None:
@@ -238,4 +243,5 @@ def read_labels(pattern: re.Pattern, path: str) -> dict[str, int] | None:
     return {
         label: ord(text) - ord("A") if text.isalpha() else int(text)
         for label, text in match.groupdict().items()
+        if text is not None
     }

@@ -19,6 +19,7 @@ class ImageList:
         name: Pattern of the path as listed, for `read_labels`.
         folder: Folder below the raw folder that paths are relative to.
         labels: Labels that hold for the whole list.
+        first_identity: Added to identities, where a list numbers its people from 0 again.
     """
 
     split: str
@@ -26,6 +27,7 @@ class ImageList:
     name: str
     folder: str = ""
     labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    first_identity: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,5 +89,6 @@ class Lists(Source):
                 problems.append(Problem(place, NO_IMAGE, f"{where} lists it", "file"))
             else:
                 seen.add(place)
+                labels["identity"] += listed.first_identity
                 found.append(Found(listed.split, entries[place], **(labels | listed.labels)))
         return found, problems

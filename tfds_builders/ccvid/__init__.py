@@ -1,0 +1,1 @@
+"""CCVID: a TFDS builder package."""

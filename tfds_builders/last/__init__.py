@@ -1,0 +1,1 @@
+"""LaST: a TFDS builder package."""

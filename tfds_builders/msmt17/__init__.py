@@ -1,0 +1,1 @@
+"""MSMT17: a TFDS builder package."""

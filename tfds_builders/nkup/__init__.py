@@ -1,0 +1,1 @@
+"""NKUP: a TFDS builder package."""

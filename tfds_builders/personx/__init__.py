@@ -1,0 +1,1 @@
+"""PersonX: a TFDS builder package."""

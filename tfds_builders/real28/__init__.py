@@ -1,0 +1,1 @@
+"""Real28: a TFDS builder package."""

@@ -1,0 +1,23 @@
+"""The stock test of TFDS; it needs TensorFlow."""
+
+import pytest
+
+pytest.importorskip("tensorflow")
+
+import tensorflow_datasets as tfds  # noqa: E402
+
+from tfds_builders.real28 import real28_dataset_builder  # noqa: E402
+
+
+class Real28Test(tfds.testing.DatasetBuilderTestCase):
+    """Prepares `dummy_data` and reads it again."""
+
+    DATASET_CLASS = real28_dataset_builder.Builder
+    SPLITS = {
+        "query": 3,
+        "gallery": 3,
+    }
+
+
+if __name__ == "__main__":
+    tfds.testing.test_main()
