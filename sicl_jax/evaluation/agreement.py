@@ -38,6 +38,37 @@ def agreement(labels: Int[np.ndarray, "N"], identities: Int[np.ndarray, "N"]) ->
     return figures
 
 
+def neighbor_agreement(
+    labels: Int[np.ndarray, "N"],
+    identities: Int[np.ndarray, "N"],
+    neighbors: Int[np.ndarray, "C K"],
+) -> dict[str, float]:
+    """How many of the clusters' neighbours show the same person; a cluster's commonest counts.
+
+    Args:
+        labels: Cluster of each image, from 0.
+        identities: Identity of each image, -1 unknown.
+        neighbors: K neighbour clusters of each cluster.
+
+    Returns:
+        `neighbors_right`, the share of them, and `neighbors_possible`, the largest that it can be:
+        a person has only so many clusters. Empty where an identity is unknown or K is 0.
+    """
+    if not neighbors.size or (identities == UNKNOWN).any():
+        return {}
+    pairs, counts = np.unique(np.stack([labels, identities], 1), axis=0, return_counts=True)
+    order = np.lexsort((-counts, pairs[:, 0]))
+    first = order[np.r_[True, np.diff(pairs[order, 0]) > 0]]
+    person = pairs[first, 1]
+    _, who, clusters = np.unique(person, return_inverse=True, return_counts=True)
+    possible = np.minimum(clusters[who] - 1, neighbors.shape[1]) / neighbors.shape[1]
+    right = person[neighbors] == person[:, None]
+    return {
+        "neighbors_right": float(right.mean()),
+        "neighbors_possible": float(possible.mean()),
+    }
+
+
 def _purity(clusters: np.ndarray, identities: np.ndarray) -> float:
     pairs, counts = np.unique(np.stack([clusters, identities], 1), axis=0, return_counts=True)
     commonest = np.zeros(pairs[:, 0].max() + 1, int)

@@ -20,6 +20,7 @@ from sicl_jax.data import samplers
 from sicl_jax.data.augment import AugmentConfig, augment, normalize
 from sicl_jax.data.dataset import Form, Split
 from sicl_jax.errors import UserError
+from sicl_jax.evaluation.agreement import neighbor_agreement
 from sicl_jax.fields import Field
 from sicl_jax.masks.quality import empty_masks_warning
 from sicl_jax.memory import Bank, Clusters, padded_clusters, regroup, update
@@ -150,7 +151,7 @@ class Sicl(Method):
     # ---- published weights -----------------------------------------------------------------
 
     def load_pretrained(self, model: TwoStreamModel, source: str) -> None:
-        """ImageNet weights go into both backbones, a checkpoint of the authors into the RGB one."""
+        """A ResNet's weights go into both streams, a checkpoint of the authors into the RGB one."""
         released.load_pretrained(model, source, self._shape)
 
     def names(self, model: TwoStreamModel):
@@ -213,6 +214,15 @@ class Sicl(Method):
             figures,
             f"{clusters} clusters, {unclustered} lone images ({unclustered / len(data):.0%})",
             tuple(clustering_warnings(figures, before, len(data))),
+        )
+
+    def diagnose(self, memory: SiclMemory, data: Split) -> dict[str, float]:
+        """Adds how many neighbour clusters show the same person."""
+        figures, clusters = super().diagnose(memory, data), memory.clusters
+        labels = devices.fetch(clusters.labels)[: len(data)]
+        neighbors = devices.fetch(clusters.neighbor_labels)[: int(labels.max()) + 1]
+        return figures | neighbor_agreement(
+            labels, data.labels["identity"], neighbors[:, : int(clusters.num_neighbors)]
         )
 
     def with_labels(self, state: TrainState, labels: np.ndarray, epoch: int) -> TrainState:
