@@ -13,6 +13,7 @@ from sicl_jax.data.pixels import Form
 from tfds_builders.synthetic_people import photograph
 from tfds_builders.synthetic_people.synthetic_people_dataset_builder import (
     DEMO,
+    MANY_OUTFITS,
     PRCC_SIZED,
     TINY,
     Builder,
@@ -57,6 +58,19 @@ def test_cameras_and_clothes_are_laid_out_as_in_prcc(world):
     for shot in everything:
         wearers[shot.clothes].add((shot.identity, shot.camera == "C"))
     assert all(len(found) == 1 for found in wearers.values())
+
+
+def test_many_outfits_are_another_in_every_walk_and_nobody_elses():
+    found = list(shots(MANY_OUTFITS, "train"))
+    cameras = {shot.camera for shot in found}
+    assert len(cameras) == 12 and MANY_OUTFITS.seed != DEMO.seed
+    walks = collections.defaultdict(set)
+    for shot in found:
+        walk = shot.number // MANY_OUTFITS.images_per_pass
+        walks[shot.clothes].add((shot.identity, shot.camera, walk))
+    assert all(len(walk) == 1 for walk in walks.values())
+    assert len(walks) == len(set.union(*walks.values()))
+    assert len(walks) > 10 * MANY_OUTFITS.train_people
 
 
 def test_people_have_uneven_numbers_of_images():

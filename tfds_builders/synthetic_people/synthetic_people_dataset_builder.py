@@ -8,6 +8,7 @@ import tensorflow_datasets as tfds
 from tfds_builders.reid.features import INFRARED, UNKNOWN, VISIBLE, make_example, reid_features
 from tfds_builders.synthetic_people import studio
 from tfds_builders.synthetic_people.world import (
+    Split,
     World,
     shots,
     splits_as_prcc,
@@ -61,6 +62,30 @@ INFRARED_TINY = dataclasses.replace(
 )
 FACES_DEMO = dataclasses.replace(DEMO, parts=True)
 FACES_TINY = dataclasses.replace(TINY, parts=True)
+# What teaches a network to look at bodies: clothes that say nothing, twelve cameras of all heights
+# and headings, and light as changeable as the demo's; none of its people.
+MANY_OUTFITS = World(
+    seed=20,
+    train_people=640,
+    test_people=60,
+    splits=(
+        Split("train", tuple("ABCDEFGHIJKL"), 17280),
+        Split("query_changed", tuple("ABCDEF"), 720),
+        Split("gallery", tuple("GHIJKL"), 720),
+    ),
+    images_per_pass=3,
+    change_every_walk=True,
+    body_variation=1.8,
+    garment_looseness=0.6,
+    carry_probability=0.25,
+    view_spread=20.0,
+    away_share=0.3,
+    crop_jitter=0.025,
+    background_contrast=0.6,
+    light_variation=4.0,
+    blur=0.6,
+    noise=4.0,
+)
 PRCC_SIZED = World(
     height=256,
     width=128,
@@ -79,6 +104,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     BUILDER_CONFIGS = [
         SyntheticPeopleConfig(name="tiny", description="For tests.", world=TINY),
         SyntheticPeopleConfig(name="demo", description="For a few minutes of CPU.", world=DEMO),
+        SyntheticPeopleConfig(
+            name="many_outfits", description="Another outfit in every walk.", world=MANY_OUTFITS
+        ),
         SyntheticPeopleConfig(
             name="prcc_sized", description="As large as PRCC, for benchmarks.", world=PRCC_SIZED
         ),

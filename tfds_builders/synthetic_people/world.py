@@ -9,6 +9,7 @@ from tfds_builders.synthetic_people import seeds
 
 # As in PRCC, cameras A and B see a person's first outfit and C the second; all others the first.
 OUTFIT = {"A": 0, "B": 0, "C": 1}
+_CAMERAS, _WALKS = 26, 64  # At most, and of one person past one camera.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +59,7 @@ class World:
       infrared_cameras: Cameras that see warm skin bright, and clothes without colours or patterns.
       parts: Whether masks hold part labels (ATR's), and faces are cut out.
       images_per_pass: Images of one walk through the picture; then heading and place change.
+      change_every_walk: Whether people wear another outfit in every walk, not one of two.
       body_variation: How far bodies and ways of walking differ: 0 makes all alike, 1 is what adults
         differ by, more exaggerates.
       height_visibility: How much of a person's height remains in the crop: 0 where every crop is
@@ -85,6 +87,7 @@ class World:
     infrared_cameras: tuple[str, ...] = ()
     parts: bool = False
     images_per_pass: int = 6
+    change_every_walk: bool = False
     body_variation: float = 1.3
     height_visibility: float = 0.6
     complexion_variation: float = 0.25
@@ -102,16 +105,27 @@ class World:
 
 @dataclasses.dataclass(frozen=True)
 class Shot:
-    """One picture: `number` counts the images of one person and camera in the order of time."""
+    """One picture.
+
+    Attributes:
+      split: Name of the split.
+      identity: The person.
+      camera: The camera.
+      number: Counts the images of one person and camera in the order of time.
+      walk: Number of the walk; None where the camera alone decides what is worn.
+    """
 
     split: str
     identity: int
     camera: str
     number: int
+    walk: int | None = None
 
     @property
     def outfit(self) -> int:
         """Which of the person's outfits is worn."""
+        if self.walk is not None:
+            return _WALKS * self.camera_number + self.walk
         return OUTFIT.get(self.camera, 0)
 
     @property
@@ -122,7 +136,8 @@ class Shot:
     @property
     def clothes(self) -> int:
         """Clothes identifier, unique over all people."""
-        return 2 * self.identity + self.outfit
+        outfits = 2 if self.walk is None else _CAMERAS * _WALKS
+        return outfits * self.identity + self.outfit
 
     @property
     def name(self) -> str:
@@ -165,4 +180,5 @@ def shots(world: World, split: str) -> Iterator[Shot]:
     for identity, row in zip(people, counts, strict=True):
         for camera, count in zip(cameras, row, strict=True):
             for number in range(count):
-                yield Shot(split, identity, camera, number)
+                walk = number // world.images_per_pass if world.change_every_walk else None
+                yield Shot(split, identity, camera, number, walk)
