@@ -8,53 +8,66 @@ import click
 
 from sicl_jax.cli import options
 
-_CONFIG = "sicl_demo"
 _QUERIES_SHOWN = 4
 _PICTURE = "ranked_galleries.png"
 # Every image of camera A is the gallery: the single-shot figures swing with the images drawn.
-_PROTOCOLS = {"clothes changed": "cloth_changing/all", "same clothes": "same_clothes/all"}
+_TITLES = {"cloth_changing/all": "clothes changed", "same_clothes/all": "same clothes"}
 
 
-@click.command()
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option(
+    "--method", default="sicl", show_default=True, help="The method, one with a config *_demo."
+)
 @click.option(
     "--workdir",
     type=options.FOLDER,
-    default=pathlib.Path("runs/demo"),
+    help="Where checkpoints and results go.  [default: runs/demo, or runs/demo_METHOD]",
+)
+@click.option(
+    "--data_dir",
+    type=options.FOLDER,
+    default=pathlib.Path("runs/demo_data"),
     show_default=True,
-    help="Where data, checkpoints and results go.",
+    help="Where the people are drawn; other methods' demos may share it.",
 )
 @options.quiet
-def command(workdir, quiet):
-    """Draw synthetic people, train SiCL on them without labels, test before and after.
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--config.FIELD=VALUE]...")
+def command(method, workdir, data_dir, quiet, overrides):
+    """Draw synthetic people, train a method on them, test before and after.
 
-    Writes WORKDIR/summary.json and WORKDIR/ranked_galleries.png. On an existing workdir it goes on
-    where it stopped.
+    SiCL begins with a network that knows people but none of these and not this place, and learns
+    without labels. Writes WORKDIR/summary.json and WORKDIR/ranked_galleries.png. On an existing
+    workdir it goes on where it stopped.
     """
     begin = time.monotonic()
     from sicl_jax import config as configs
     from sicl_jax import console
     from sicl_jax.data.prepare import Request, prepare
+    from sicl_jax.register import METHODS
     from sicl_jax.training import loop
 
-    data_dir = workdir / "data"
-    config = configs.load(_CONFIG, [f"--config.data.dir={data_dir}"])
+    METHODS.get(method, "--method")
+    workdir = workdir or pathlib.Path("runs/demo" if method == "sicl" else f"runs/demo_{method}")
+    config = configs.load(f"{method}_demo", [f"--config.data.dir={data_dir}", *overrides])
     click.echo(f"drawing {config.data.name} into {data_dir}")
     prepare(Request(name=config.data.name, data_dir=data_dir), console.progress)
-    after = loop.train(config, workdir, quiet=quiet, say=click.echo)
+    results = loop.train(config, workdir, quiet=quiet, say=click.echo)
     before = _first_test(workdir)
-    _draw_galleries(workdir)
+    after = {name: result.as_dict() for name, result in results.items()}
+    titles = {name: title for name, title in _TITLES.items() if name in after}
+    titles = titles or dict(zip(after, after, strict=True))
+    _draw_galleries(workdir, next(iter(titles)))
     summary = {
-        "before": _figures(before),
-        "after": _figures({name: result.as_dict() for name, result in after.items()}),
+        "before": _figures(before, titles),
+        "after": _figures(after, titles),
         "seconds": round(time.monotonic() - begin, 1),
     }
     (workdir / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    _print_table(before, after, summary["seconds"], workdir)
+    _print_table(summary, titles, workdir)
 
 
-def _figures(results: dict) -> dict[str, float]:
-    chosen = results[_PROTOCOLS["clothes changed"]]
-    return {"rank1": chosen["rank1"], "mAP": chosen["mAP"]}
+def _figures(results: dict, names) -> dict[str, dict[str, float]]:
+    return {name: {key: results[name][key] for key in ("rank1", "mAP")} for name in names}
 
 
 def _first_test(workdir: pathlib.Path) -> dict:
@@ -65,10 +78,11 @@ def _first_test(workdir: pathlib.Path) -> dict:
     return next(line for line in map(json.loads, lines) if line["kind"] == "test")
 
 
-def _draw_galleries(workdir: pathlib.Path) -> None:
-    """Ranked galleries of some queries in changed clothes, from the best matched to the worst."""
-    from sicl_jax.evaluation import evaluate_dataset
+def _draw_galleries(workdir: pathlib.Path, name: str) -> None:
+    """Ranked galleries of some queries of a protocol, from the best matched to the worst."""
+    from sicl_jax.evaluation import protocols
     from sicl_jax.evaluation.galleries import ranked_galleries
+    from sicl_jax.evaluation.ranking import rank
     from sicl_jax.inference import load_run
     from sicl_jax.report import choice
     from sicl_jax.report.gallery_image import ranked_gallery_picture
@@ -77,35 +91,34 @@ def _draw_galleries(workdir: pathlib.Path) -> None:
 
     model = load_run(workdir, "latest")
     dataset = open_dataset(model.config, model.method)
-    tester = Tester(dataset, model.embedder())
-    features = tester.features(model.weights)
-    query, gallery = features["query_changed"], features["gallery"]
-    name = _PROTOCOLS["clothes changed"]
-    ranking = evaluate_dataset(dataset.name, features, only=[name])[name].rankings[0]
+    (protocol,) = (each for each in protocols(model.config.data.name) if each.name == name)
+    splits = [side.split for side in (protocol.parts[0].query, protocol.parts[0].gallery)]
+    features = Tester(dataset, model.embedder()).features(model.weights)
+    query, gallery = (features[split] for split in splits)
+    ranking = rank(query, gallery, {name: protocol.rule})[name]
     chosen = choice.cross_section(ranking, _QUERIES_SHOWN)
     picture = ranked_gallery_picture(
-        dataset.split("query_changed"),
-        dataset.split("gallery"),
-        ranked_galleries(query, gallery, chosen),
+        *map(dataset.split, splits),
+        ranked_galleries(query, gallery, chosen, rule=protocol.rule),
         chosen,
-        title="Queries in changed clothes and the gallery images most like them",
+        title=f"{_TITLES.get(name, name).capitalize()}: queries and the images most like them",
         captions=[f"average precision {ranking.average_precision[q]:.0%}" for q in chosen],
     )
     picture.save(workdir / _PICTURE)
 
 
-def _print_table(before, after, seconds, workdir) -> None:
+def _print_table(summary, titles, workdir) -> None:
     import rich.table
 
     from sicl_jax.console import console
 
-    table = rich.table.Table(title=f"People found again, {seconds:.0f} s")
+    table = rich.table.Table(title=f"People found again, {summary['seconds']:.0f} s")
     for title in ("test", "", "before", "after"):
         table.add_column(title, justify="left" if title in ("test", "") else "right")
-    for title, name in _PROTOCOLS.items():
-        result = after[name].as_dict()
+    for name, title in titles.items():
         for metric, shown in (("rank1", "rank-1"), ("mAP", "mAP")):
-            table.add_row(title, shown, f"{before[name][metric]:.1%}", f"{result[metric]:.1%}")
+            before, after = (summary[when][name][metric] for when in ("before", "after"))
+            table.add_row(title, shown, f"{before:.1%}", f"{after:.1%}")
             title = ""
     console.print(table)
     click.echo(f"wrote {workdir / 'summary.json'} and {workdir / _PICTURE}")
