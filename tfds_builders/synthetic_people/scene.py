@@ -10,7 +10,7 @@ import numpy as np
 from tfds_builders.synthetic_people import seeds
 
 PANORAMA = 5  # A camera's background is this many pictures wide; a walk passes along it.
-# Usual heading, degrees from towards the camera; other cameras may stand anywhere.
+# Usual heading, degrees from towards the camera; other cameras stand somewhere between.
 _HEADING = {"A": 52.0, "B": 66.0, "C": 58.0}
 _HEADING |= {"1": 52.0, "2": 66.0, "3": 58.0, "4": 50.0, "5": 62.0, "6": 55.0}
 
@@ -46,7 +46,7 @@ def camera(seed: int, name: str, light_variation: float) -> Camera:
     heading, elevation = _HEADING.get(name), rng.uniform(0.06, 0.20)
     if heading is None:
         elsewhere = seeds.generator(seed, "elsewhere", name)
-        heading, elevation = elsewhere.uniform(5, 85), elsewhere.uniform(0.06, 0.60)
+        heading, elevation = elsewhere.uniform(40, 78), elsewhere.uniform(0.06, 0.35)
     return Camera(
         heading=math.radians(heading),
         elevation=elevation,
