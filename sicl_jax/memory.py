@@ -22,15 +22,16 @@ from sicl_jax.models.layers import l2_normalize
 
 # Whole tiles of a GPU's matrix products, which otherwise begin by padding all prototypes.
 _TILE = 128
+_SIZES = 8
 
 
 def padded_clusters(num_clusters: int, num_images: int, *, step: float = 1.4) -> int:
     """The size to which the arrays of an epoch's clusters are padded.
 
-    Every size compiles a program of its own, and what is padded is computed for nothing, so sizes
-    fall from the number of images in geometric steps, rounded up to tiles of 128. With steps of
-    1.4 a run whose clusters fall from one for each image to a thirteenth as many takes eight
-    programs, and products with all clusters 1.2 times what they need in the mean
+    Every size compiles a program of its own, and what is padded is computed for nothing, so there
+    are eight sizes: they fall from the number of images in geometric steps, rounded up to tiles of
+    128. With steps of 1.4 the smallest is an eleventh of the images, and products with all clusters
+    take 1.2 times what they need in the mean as long as there are more clusters than that
     (`benchmarks/cluster_padding.py`).
 
     Args:
@@ -42,10 +43,8 @@ def padded_clusters(num_clusters: int, num_images: int, *, step: float = 1.4) ->
     def tiles(size: float) -> int:
         return math.ceil(size / _TILE) * _TILE
 
-    size = float(num_images)
-    while size > _TILE and tiles(size / step) >= num_clusters:
-        size /= step
-    return tiles(size)
+    sizes = (tiles(num_images / step**number) for number in range(_SIZES))
+    return min(size for size in sizes if size >= num_clusters)
 
 
 @jax.tree_util.register_dataclass
