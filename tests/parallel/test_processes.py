@@ -84,7 +84,7 @@ def test_losses_of_twenty_steps(one_process, two_processes):
 def test_weights_after_twenty_steps(one_process, two_processes, overrides):
     method = methods.create(configs.load("sicl_demo", overrides))
     one, two = (
-        saved.load_weights(workdir, "20", lambda _: Weights.of(method.abstract_model()))[0].params
+        saved.load_weights(workdir, "20", lambda _: method)[0].params
         for workdir in (one_process, two_processes[0])
     )
     starts, one, two = map(_named, (method.initial_weights(0).params, one, two))
