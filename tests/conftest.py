@@ -9,10 +9,15 @@ import pytest
 
 _TESTS = pathlib.Path(__file__).parent
 # Tests compile the same few programs again and again, in processes of their own too.
-if "PYTEST_XDIST_WORKER" not in os.environ:  # Workers are given their parent's folder.
+if "PYTEST_XDIST_WORKER" not in os.environ:  # Workers are given their parent's environment.
     _COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    # They compile for longer than they run: half the time goes without LLVM's optimisations.
+    if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = (
+            os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+        )
 
 
 def pytest_collection_modifyitems(items):
