@@ -9,7 +9,8 @@ import tiny_training
 
 from sicl_jax import config as configs
 from sicl_jax import devices, methods
-from sicl_jax.methods.base import TrainingData
+from sicl_jax.methods.embedder import columns_of
+from sicl_jax.methods.source import abstract_state
 from sicl_jax.training import feeds, steps
 
 _STEPS = 2
@@ -26,7 +27,7 @@ def _train(dtype: str):
     """Metrics of a few steps, and the state after them."""
     config, data = tiny_training.make_config(f"model.dtype={dtype}"), tiny_training.make_data()
     method, state = tiny_training.start(config, data)
-    feed = feeds.ResidentFeed(data, method.uses_masks)
+    feed = feeds.ResidentFeed(columns_of(data, (*method.forms, *method.labels)))
     call = steps.compile_train_call(method, state, feed)
     (sent,) = feed.calls(method.draw_batches(state, data, 0)[:_STEPS], _STEPS)
     state, metrics = call(state, feed.resident, sent, devices.put_replicated(np.uint32(0)))
@@ -46,9 +47,9 @@ def test_a_loop_of_steps_computes_what_single_steps_compute(unrolled):
     for name, values in metrics.items():
         np.testing.assert_allclose(values, unrolled[0][name], rtol=1e-7, err_msg=name)
     assert metrics["loss"].shape == (_STEPS,)
-    for name, bank in state.banks.items():
-        np.testing.assert_allclose(bank.rows, unrolled[1].banks[name].rows, atol=1e-7)
-    assert int(state.step) == _STEPS
+    for name, bank in state.memory.banks.items():
+        np.testing.assert_allclose(bank.rows, unrolled[1].memory.banks[name].rows, atol=1e-7)
+    assert int(state.clock.step) == _STEPS
 
 
 @pytest.mark.usefixtures("_as_on_a_gpu")
@@ -66,15 +67,21 @@ def test_the_published_settings_lower_for_cuda():
     """ResNet-50, 256 x 128, all images of PRCC: one loop of 50 steps, convolutions in bfloat16."""
     config = configs.load("sicl_prcc", ["--config.model.pretrained="])
     method = methods.create(config)
-    program = steps.lower_train_call(method, config, _PRCC_IMAGES, "cuda")
+    size = (_PRCC_IMAGES, *config.data.image_size)
+    data = tiny_training.made_up_split(
+        np.broadcast_to(np.uint8(0), (*size, 3)), np.broadcast_to(np.uint8(0), size)
+    )
+    program = steps.lower_train_call(method, data, "cuda")
     text = program.as_text()
     convolutions = re.findall(r"stablehlo\.convolution.*-> tensor<[0-9x]+x(\w+)>", text)
-    # Forward, gradient of the weights, and of all inputs but the two encoders' images.
-    assert convolutions == ["bf16"] * (2 * 53 * 3 - 2)
     products = re.findall(r"stablehlo\.dot_general.*-> tensor<[0-9x]+x(\w+)>", text)
-    assert products and set(products) == {"f32"}
+    # Forward, gradient of the weights, and of all inputs but the two encoders' images; 36 of the
+    # 53 convolutions are 1 x 1 and computed as products.
+    assert convolutions == ["bf16"] * (2 * 17 * 3 - 2)
+    assert products.count("bf16") == 2 * 36 * 3
+    assert set(products) == {"bf16", "f32"}
     donated = text.count("tf.aliasing_output")
-    leaves = jax.tree.leaves(method.abstract_state(range(_PRCC_IMAGES)))
+    leaves = jax.tree.leaves(abstract_state(method, data))
     assert donated == len(leaves), "state that is copied at every call"
 
 
@@ -85,9 +92,9 @@ def test_the_published_settings_train():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (256, *config.data.image_size, 3), np.uint8)
     masks = rng.integers(0, 2, images.shape[:3], np.uint8) * np.uint8(255)
-    data = TrainingData(images, masks, np.arange(len(images), dtype=np.int32) % 3)
+    data = tiny_training.made_up_split(images, masks)
     method, state = tiny_training.start(config, data)
-    feed = feeds.ResidentFeed(data, method.uses_masks)
+    feed = feeds.ResidentFeed(columns_of(data, (*method.forms, *method.labels)))
     call = steps.compile_train_call(method, state, feed)
     seed, losses = devices.put_replicated(np.uint32(0)), []
     for sent in feed.calls(method.draw_batches(state, data, 0)[:100], 50):
@@ -96,4 +103,4 @@ def test_the_published_settings_train():
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
         losses.append(np.asarray(metrics["loss"]))
     assert np.isfinite(losses).all() and np.shape(losses) == (2, 50)
-    assert int(state.step) == 100
+    assert int(state.clock.step) == 100

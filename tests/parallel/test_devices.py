@@ -13,17 +13,6 @@ import tiny_training
 from sicl_jax import devices
 from sicl_jax.training import feeds, steps
 
-# Biases in front of a batch norm, which subtracts them again: their gradient is rounding error,
-# and Adam makes steps of the learning rate of it, each program its own. Nothing depends on them
-# but the running means behind, which the norm's running output subtracts again.
-_MEANINGLESS = (
-    "params rgb.projection.bias",
-    "params fusion.bias",
-    "statistics rgb.projection.bn.mean",
-    "statistics fusion.bn.mean",
-)
-
-
 _TOLERANCE = 1e-7  # Banks start from float32 features.
 
 
@@ -53,7 +42,7 @@ def _layers(arrays, prefix):
     """The weights of each layer as one vector: a bias that starts at 0 has no scale of its own."""
     layers = {}
     for name in sorted(arrays):
-        if name.startswith(prefix) and name not in _MEANINGLESS:
+        if name.startswith(prefix):
             layers.setdefault(name.rpartition(".")[0], []).append(arrays[name].ravel())
     return {name: np.concatenate(parts) for name, parts in layers.items()}
 
@@ -117,29 +106,29 @@ def test_implicit_transfer_is_refused():
 
 
 def test_calls_divide_the_steps():
-    data = tiny_training.make_data()
+    columns = tiny_training.make_data().pixels
     batches = np.arange(5 * 16, dtype=np.int32).reshape(5, 16) % tiny_training.IMAGES
-    resident, host = feeds.ResidentFeed(data, True), feeds.HostFeed(data, True)
+    resident, host = feeds.ResidentFeed(columns), feeds.HostFeed(columns)
     sent = list(host.calls(batches, 2))
     assert [len(call.indexes) for call in sent] == [2, 2, 1]
     assert [len(call) for call in resident.calls(batches, 2)] == [2, 2, 1]
-    np.testing.assert_array_equal(sent[2].images[0], data.images[batches[4]])
-    np.testing.assert_array_equal(sent[1].masks[1], data.masks[batches[3]])
+    np.testing.assert_array_equal(sent[2].pixels["image"][0], columns["image"][batches[4]])
+    np.testing.assert_array_equal(sent[1].pixels["mask"][1], columns["mask"][batches[3]])
     assert list(host.calls(batches[:0], 2)) == []
 
 
 def test_feed_is_chosen_by_the_budget():
-    data = tiny_training.make_data()
-    gigabytes = (data.images.nbytes + data.masks.nbytes) / 1e9
-    assert isinstance(feeds.choose(data, True, 0.0), feeds.ResidentFeed)
-    assert isinstance(feeds.choose(data, True, 1.01 * gigabytes), feeds.ResidentFeed)
-    assert isinstance(feeds.choose(data, True, 0.99 * gigabytes), feeds.HostFeed)
-    assert isinstance(feeds.choose(data, False, 0.99 * gigabytes), feeds.ResidentFeed)
+    columns = tiny_training.make_data().pixels
+    gigabytes = sum(column.nbytes for column in columns.values()) / 1e9
+    assert isinstance(feeds.choose(columns, 0.0), feeds.ResidentFeed)
+    assert isinstance(feeds.choose(columns, 1.01 * gigabytes), feeds.ResidentFeed)
+    assert isinstance(feeds.choose(columns, 0.99 * gigabytes), feeds.HostFeed)
+    images = {"image": columns["image"]}
+    assert isinstance(feeds.choose(images, 0.99 * gigabytes), feeds.ResidentFeed)
 
 
 def test_steps_per_call():
-    data = tiny_training.make_data()
-    feed = feeds.HostFeed(data, True)
+    feed = feeds.HostFeed(tiny_training.make_data().pixels)
     assert steps.steps_per_call(7, feed) == 7
     default = 1 if jax.default_backend() == "cpu" else feed.steps_per_call
     assert steps.steps_per_call(0, feed) == default

@@ -1,6 +1,7 @@
 """Two processes on the loopback address train what one process trains."""
 
 import json
+import os
 import pathlib
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from sicl_jax import cli, methods, processes
 from sicl_jax import config as configs
 from sicl_jax.errors import UsageError
+from sicl_jax.methods.base import Weights
 from sicl_jax.runs import saved
 from sicl_jax.training import loop
 
@@ -23,15 +25,13 @@ _SETTINGS = (
     "clustering.k1=8",
     "neighbors.num=2",
     "epochs=2",
-    "steps_per_epoch=20",
+    "steps_per_epoch=2",
     "batch_size=16",
     "embed_batch_size=32",
-    # At ten times this, rounding grows to 1e-3 within twenty steps.
-    "optimizer.learning_rate=3.5e-5",
     "evaluate.before=False",
     "evaluate.every=2",
 )
-_MEANINGLESS = ("rgb.projection.bias", "fusion.bias")  # See test_devices.py.
+_TOLERANCE = 1e-7  # In float64, from banks of float32 features.
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +49,9 @@ def two_processes(overrides, tmp_path_factory):
     command = [sys.executable, "-c", "from sicl_jax.cli import main; main()", "train", "--quiet"]
     command += ["--config", "sicl_demo", "--workdir", str(workdir), *overrides]
     command += ["--coordinator", address, "--num_processes", "2", "--process_id"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    running = [subprocess.Popen([*command, number], **pipes) for number in "01"]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    options["env"] = os.environ | {"JAX_ENABLE_X64": "1"}
+    running = [subprocess.Popen([*command, number], **options) for number in "01"]
     printed = [process.communicate() for process in running]
     for process, (_, errors) in zip(running, printed, strict=True):
         assert process.returncode == 0, errors
@@ -63,7 +64,8 @@ def one_process(overrides, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("one") / "run"
     overrides = [*overrides, "--config.data.device_budget_gb=1e-9"]
     config = configs.load("sicl_demo", overrides)
-    loop.train(config, workdir, quiet=True, say=lambda line: None)
+    with jax.enable_x64(True):
+        loop.train(config, workdir, quiet=True, say=lambda line: None)
     return workdir
 
 
@@ -72,28 +74,28 @@ def _epochs(workdir: pathlib.Path) -> list[dict]:
     return [entry for entry in map(json.loads, lines) if entry["kind"] == "epoch"]
 
 
-def test_losses_of_twenty_steps(one_process, two_processes):
+def test_losses_of_an_epoch(one_process, two_processes):
     one, two = _epochs(one_process)[0], _epochs(two_processes[0])[0]
     assert two["clusters"] == one["clusters"]
-    terms = [name for name in one if name.startswith(("loss", "rgb_", "silhouette_", "cross_"))]
-    assert len(terms) >= 6
-    for name in terms:
-        assert two[name] == pytest.approx(one[name], rel=1e-4), name
+    assert two["loss"] == pytest.approx(one["loss"], rel=_TOLERANCE)
+    assert len(one["terms"]) >= 6
+    # Some are means of cosines and near 0.
+    assert two["terms"] == pytest.approx(one["terms"], rel=_TOLERANCE, abs=_TOLERANCE)
 
 
-def test_weights_after_twenty_steps(one_process, two_processes, overrides):
+def test_weights_after_an_epoch(one_process, two_processes, overrides):
     method = methods.create(configs.load("sicl_demo", overrides))
-    one, two = (
-        saved.load_weights(workdir, "20", lambda _: method)[0].params
-        for workdir in (one_process, two_processes[0])
-    )
-    starts, one, two = map(_named, (method.initial_weights(0).params, one, two))
-    for name in one.keys() - set(_MEANINGLESS):
-        expected = one[name]
+    with jax.enable_x64(True):
+        one, two = (
+            saved.load_weights(workdir, "2", lambda _: Weights.of(method.abstract_model()))[0]
+            for workdir in (one_process, two_processes[0])
+        )
+    starts, one, two = map(_named, (method.initial_weights(0).params, one.params, two.params))
+    for name, expected in one.items():
         scale = max(np.linalg.norm(expected), 1.0)  # Biases begin at 0.
-        assert np.linalg.norm(two[name] - expected) < 1e-6 * scale, name
-        moved = np.linalg.norm(expected - starts[name])
-        assert moved > 5e-5 * scale, name  # So that agreement says something.
+        assert np.linalg.norm(two[name] - expected) < _TOLERANCE * scale, name
+        if name.endswith("kernel"):  # So that agreement says something.
+            assert np.linalg.norm(expected - starts[name]) > 500 * _TOLERANCE * scale, name
 
 
 def _named(params) -> dict[str, np.ndarray]:

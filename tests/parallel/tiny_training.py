@@ -28,6 +28,7 @@ SETTINGS = (
     "model.block=basic",
     "model.stage_sizes=(1, 1)",
     "model.width=4",
+    "model.pretrained=",
     "epochs=20",
     f"steps_per_epoch={STEPS}",
     "batch_size=16",

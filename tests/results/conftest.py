@@ -3,8 +3,11 @@
 import pathlib
 import shutil
 
+import controls
 import pytest
 from PIL import Image
+
+from sicl_jax import devices
 
 SPLITS = ("query_changed", "gallery")
 
@@ -44,6 +47,15 @@ def dataset(model):
     from sicl_jax.training.loop import open_dataset
 
     return open_dataset(model.config, model.method)
+
+
+@pytest.fixture(scope="session")
+def rounding(model, dataset) -> float:
+    """What features of the model may differ by where two programs compute them."""
+    columns = {"image": dataset.split("gallery").pixels["image"][:8]}
+    return controls.tolerance(
+        lambda weights: model.embedder()(devices.put_replicated(weights), columns), model.weights
+    )
 
 
 @pytest.fixture(scope="session")

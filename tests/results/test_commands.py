@@ -92,7 +92,7 @@ def test_evaluate_bad_input(sicl, run_folder, run_copy, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["npz", "parquet"])
-def test_extract(sicl, run_folder, crops, model, tmp_path, suffix):
+def test_extract(sicl, run_folder, crops, model, tmp_path, suffix, rounding):
     output = tmp_path / f"features.{suffix}"
     code, out, err = sicl(
         "extract", "--workdir", run_folder, "--checkpoint", "latest",
@@ -111,7 +111,7 @@ def test_extract(sicl, run_folder, crops, model, tmp_path, suffix):
         about = json.loads(table.schema.metadata[b"sicl_jax"])
     assert names == sorted(names) and about["model"] == model.fingerprint
     wanted = model.embed([crops / "gallery" / name for name in names])
-    np.testing.assert_allclose(features, wanted, atol=2e-6)
+    np.testing.assert_allclose(features, wanted, atol=rounding)
 
 
 def test_extract_bad_input(sicl, run_folder, crops, tmp_path):
