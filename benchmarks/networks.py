@@ -65,4 +65,27 @@ def _cssc(model, images):
     return [output for head in heads for output in (head.feature, head.logits)]
 
 
-_FORWARD = {"cssc": _cssc, "sicl": _sicl}
+def _deskpro(model, images):
+    body, attention = model.body.attend(images["image"], train=True)
+    student = model.student(images["face"], train=True)
+    teacher = model.teacher(images["face_restored"], train=False)
+    outputs = [part for heads in (body, student) for part in (heads.logits, heads.features)]
+    return [*outputs, attention, teacher.logits]
+
+
+def _lmbn(model, images):
+    heads = model(next(iter(images.values())), train=True)
+    return [heads.logits, heads.features]
+
+
+def _osnet(model, images):
+    return list(model(images["image"], train=True))
+
+
+_FORWARD = {
+    "cssc": _cssc,
+    "deskpro": _deskpro,
+    "lmbn": _lmbn,
+    "osnet": _osnet,
+    "sicl": _sicl,
+}

@@ -207,14 +207,10 @@ def load_run(folder: pathlib.Path, checkpoint: str = "best") -> Model:
         UsageError: `checkpoint` is none of `'best'`, `'latest'` and a step.
     """
     config = workdir.read_config(folder)
-    found: dict[str, Method] = {}
-
-    def abstract(checkpoint: saved.Saved) -> Weights:
-        found["method"] = methods.create(config, checkpoint.sizes)
-        return Weights.of(found["method"].abstract_model())
-
-    weights, checkpoint_ = saved.load_weights(folder, checkpoint, abstract)
-    return Model(found["method"], weights, folder, checkpoint_)
+    weights, method, found = saved.load_weights(
+        folder, checkpoint, lambda saved_: methods.create(config, saved_.sizes)
+    )
+    return Model(method, weights, folder, found)
 
 
 def _load_file(file: pathlib.Path) -> Model:

@@ -115,6 +115,9 @@ METHODS = Registry(
     {
         "cluster_contrast": "sicl_jax.methods.cluster_contrast:ClusterContrast",
         "cssc": "sicl_jax.methods.cssc:Cssc",
+        "deskpro": "sicl_jax.methods.deskpro:DeskPro",
+        "lmbn": "sicl_jax.methods.lmbn:Lmbn",
+        "osnet": "sicl_jax.methods.osnet:Osnet",
         "sicl": "sicl_jax.methods.sicl:Sicl",
     },
     "sicl_jax.methods",

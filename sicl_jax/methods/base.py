@@ -299,6 +299,41 @@ class Method(abc.ABC):
         """
         return []
 
+    @property
+    def tested(self) -> tuple[str, ...]:
+        """Streams that are tested while training; the first one chooses the best checkpoint."""
+        return (next(iter(self.streams)),)
+
+    def after_test(
+        self,
+        state: TrainState,
+        scores: Mapping[str, float],  # noqa: ARG002
+    ) -> tuple[TrainState, dict[str, int]]:
+        """The run once all `tested` streams but the first have been.
+
+        Args:
+            state: The run.
+            scores: mAP by stream.
+
+        Returns:
+            The run; and the steps by stream of the networks that the first stream's test combines,
+            empty where it tests the run's own weights.
+        """
+        return state, {}
+
+    def abstract_kept(self) -> Any:
+        """Structure of the memory's field `kept`, which a test needs; None where there is none."""
+        return None
+
+    def served(self, weights: Weights, kept: Any) -> Weights:  # noqa: ARG002
+        """The weights that are tested, exported and searched with; those trained by default.
+
+        Args:
+            weights: The run's.
+            kept: The memory's field of that name.
+        """
+        return weights
+
     def initial_memory(self, weights: Weights, source: Source) -> Any:  # noqa: ARG002
         """What the method remembers before the first step, on the devices.
 

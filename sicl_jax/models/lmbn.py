@@ -178,3 +178,23 @@ def _halves(maps: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The upper and the lower half of (B, h, w, Z); both have the middle row of an odd height."""
     height = maps.shape[1]
     return maps[:, : (height + 1) // 2], maps[:, height // 2 :]
+
+
+def flatten_columns(columns: jax.Array) -> jax.Array:
+    """Embeddings (B, D, columns) as rows, column by column: (B, columns x D)."""
+    return jnp.swapaxes(columns, 1, 2).reshape(columns.shape[0], -1)
+
+
+def unit_columns(features: jax.Array, columns: int, *, zeros_stay: bool = True) -> jax.Array:
+    """Scales each column of flattened embeddings (B, columns x D) to unit length.
+
+    Args:
+        features: From `flatten_columns`.
+        columns: How many there are.
+        zeros_stay: Whether a column of zeros stays, rather than becoming 0 / 0.
+    """
+    split = features.reshape(features.shape[0], columns, -1)
+    norm = jnp.sqrt(jnp.sum(jnp.square(split), axis=-1, keepdims=True))
+    if zeros_stay:
+        norm = jnp.where(norm > 0, norm, 1)
+    return (split / norm).reshape(features.shape)

@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 
 from sicl_jax import devices
 from sicl_jax.errors import UsageError, UserError, one_line
+from sicl_jax.methods.base import Method, Weights
 from sicl_jax.runs import integrity
 from sicl_jax.runs.checkpoints import Progress
 from sicl_jax.runs.quiet import hush
@@ -73,20 +74,32 @@ def find(workdir: pathlib.Path, which: str = "best") -> Saved:
 
 
 def load_weights(
-    workdir: pathlib.Path, which: str, abstract: Callable[[Saved], Any]
-) -> tuple[Any, Saved]:
-    """The weights of a checkpoint, whole on every device.
+    workdir: pathlib.Path, which: str, method: Callable[[Saved], Method]
+) -> tuple[Weights, Method, Saved]:
+    """The weights of a checkpoint that are to be tested, whole on every device.
 
     Args:
         workdir: The run's folder.
         which: As for `find`.
-        abstract: Gives shapes and types of a checkpoint's weights.
+        method: Gives the method of a checkpoint's sizes.
+
+    Returns:
+        The weights, their method and the checkpoint.
 
     Raises:
         UserError: There is no such checkpoint, it is damaged, or it is of another model.
     """
-    restored, saved = _load(workdir, which, lambda found, _: {"weights": abstract(found)})
-    return restored["weights"], saved
+
+    def choose(found: Saved, _) -> dict[str, Any]:
+        made = method(found)
+        wanted = {"weights": Weights.of(made.abstract_model())}
+        kept = made.abstract_kept()
+        return wanted if kept is None else wanted | {"memory": {"kept": kept}}
+
+    restored, saved = _load(workdir, which, choose)
+    made = method(saved)
+    kept = restored.get("memory", {}).get("kept")
+    return made.served(restored["weights"], kept), made, saved
 
 
 def load_pseudo_labels(

@@ -63,3 +63,23 @@ def _count_error(ours: np.ndarray, theirs: np.ndarray) -> float:
     difference = ours.mean(axis=0) - theirs.mean(axis=0)
     variance = sum(counts.var(axis=0, ddof=1) / len(counts) for counts in (ours, theirs))
     return float((np.abs(difference) / np.sqrt(np.maximum(variance, 1e-6))).max())
+
+
+def identity_faults(batches: np.ndarray, labels: np.ndarray, num_instances: int) -> int:
+    """How often an epoch's batches break the rules of `draw_identities`.
+
+    Args:
+        batches: (S, B) int.
+        labels: (N,) int, the identity of each image.
+        num_instances: K.
+    """
+    groups = labels[batches].reshape(len(batches), -1, num_instances)
+    faults = np.count_nonzero(groups != groups[..., :1])
+    identities = groups[..., 0]
+    faults += sum(len(batch) - len(set(batch.tolist())) for batch in identities)
+    images = np.bincount(labels)
+    used, times = np.unique(batches, return_counts=True)
+    faults += np.count_nonzero((times > 1) & (images[labels[used]] >= num_instances))
+    left = np.maximum(images // num_instances, images > 0)
+    left -= np.bincount(identities.ravel(), minlength=len(images))
+    return faults + np.count_nonzero(left < 0) + (np.count_nonzero(left) >= identities.shape[1])

@@ -1,14 +1,19 @@
 """Names of an LMBN's variables in DeskPro's published checkpoints (docs/methods/deskpro.md)."""
 
+import os
+import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from sicl_jax.errors import UserError
 from sicl_jax.models.lmbn import LMBN, Branch, Head
 from sicl_jax.models.osnet import Stage
 from sicl_jax.weights import osnet, torch_names
 from sicl_jax.weights.torch_names import Names
 
+TEACHER = "face_net"
 BRANCHES = ("global", "part", "channel")
 
 
@@ -16,7 +21,7 @@ def names(prefix: str, module: LMBN) -> Names:
     """Names of a network's variables, each after `prefix.`; every branch once.
 
     The published files hold each branch a second time, as `branches.0` to `branches.2`
-    (`without_repeats`).
+    (`published`).
     """
     trunk = module.trunk
     result = osnet.conv_norm("backbone.0", trunk.conv1)
@@ -25,14 +30,14 @@ def names(prefix: str, module: LMBN) -> Names:
     for name, branch in zip(BRANCHES, module.branches, strict=True):
         result |= _branch(f"{name}_branch.backbone2", branch)
     result |= osnet.block("global_branch.batch_drop_block.drop_batch_bottleneck", module.bottleneck)
-    for index, head in enumerate(module.global_heads, start=1):
-        result |= _head(f"global_branch.reduction_{index}", head)
-    for index, head in enumerate(module.part_heads, start=1):
-        result |= _head(f"part_branch.reduction_{index}", head)
+    for index, part in enumerate(module.global_heads, start=1):
+        result |= head(f"global_branch.reduction_{index}", part)
+    for index, part in enumerate(module.part_heads, start=1):
+        result |= head(f"part_branch.reduction_{index}", part)
     result |= {"channel_branch.shared.0.weight": module.shared.conv.kernel}
     result |= torch_names.batch_norm("channel_branch.shared.1", module.shared.bn)
-    for index, head in enumerate(module.channel_heads):
-        result |= _head(f"channel_branch.reduction_ch_{index}", head)
+    for index, part in enumerate(module.channel_heads):
+        result |= head(f"channel_branch.reduction_ch_{index}", part)
     return {f"{prefix}.{name}": variable for name, variable in result.items()}
 
 
@@ -54,7 +59,8 @@ def _branch(prefix: str, module: Branch) -> Names:
     }
 
 
-def _head(prefix: str, module: Head) -> Names:
+def head(prefix: str, module: Head) -> Names:
+    """Names of a head."""
     result = {}
     if module.reduction is not None:
         result[f"{prefix}.reduction.weight"] = module.reduction.kernel
@@ -62,9 +68,13 @@ def _head(prefix: str, module: Head) -> Names:
     return result | {f"{prefix}.classifier.weight": module.classifier.kernel}
 
 
-def without_repeats(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A published checkpoint's arrays less the second copy of each branch."""
-    return {name: array for name, array in arrays.items() if ".branches." not in name}
+def published(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A checkpoint's arrays less `model.` before each name and less each branch's second copy."""
+    return {
+        name.removeprefix("model."): array
+        for name, array in arrays.items()
+        if ".branches." not in name
+    }
 
 
 def with_repeats(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -78,9 +88,78 @@ def with_repeats(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {**arrays, **repeats}
 
 
-def assign_osnet(module: LMBN, arrays: Mapping[str, np.ndarray], source: str) -> None:
+def shape_of(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, Any] | None:
+    """Config fields and sizes of the network whose names begin with `prefix.`; None if none do.
+
+    The block's streams are the released ones, as in every published file.
+
+    Args:
+        arrays: From `published`.
+        prefix: As for `names`.
+    """
+
+    def size(name: str) -> int:
+        return int(arrays[f"{prefix}.{name}.weight"].shape[0])
+
+    def blocks(name: str) -> int:
+        pattern = re.compile(rf"{re.escape(prefix)}\.{re.escape(name)}\.\d+\.conv1\.conv\.weight")
+        return sum(pattern.fullmatch(name) is not None for name in arrays)
+
+    try:
+        branch, head = "global_branch.backbone2", "global_branch.reduction_1"
+        channels = ("backbone.0.conv", "backbone.2.0.conv3.conv", "backbone.3.conv3.conv")
+        return {
+            "model.channels": (*map(size, channels), size(f"{branch}.2.conv")),
+            "model.blocks": (
+                *(blocks("backbone.2"), 1 + blocks(f"{branch}.0"), blocks(f"{branch}.1")),
+            ),
+            "model.features": size(f"{head}.reduction"),
+            "model.streams": "released",
+            "sizes": {"classes": size(f"{head}.classifier")},
+        }
+    except KeyError:
+        return None
+
+
+def assign_teacher(
+    teacher: LMBN, arrays: Mapping[str, np.ndarray], source: str | os.PathLike[str]
+) -> None:
+    """Fills DeskPro's teacher, or an LMBN alone, from a checkpoint that holds a teacher.
+
+    Args:
+        teacher: What to fill.
+        arrays: From `published`; other networks' names are passed over.
+        source: The file they come from, for errors.
+
+    Raises:
+        UserError: The file has no teacher, one of another number of classes, or does not fit.
+    """
+    own = {name: array for name, array in arrays.items() if name.startswith(f"{TEACHER}.")}
+    if not own:
+        raise UserError(
+            f"{source}: holds no face teacher (names that begin with {TEACHER}.); "
+            "train one with configs/deskpro_teacher_*.py and name its workdir"
+        )
+    classifier = f"{TEACHER}.global_branch.reduction_1.classifier.weight"
+    expected = teacher.global_heads[0].classifier.kernel.shape[1]
+    if classifier in own and (classes := len(own[classifier])) != expected:
+        raise UserError(
+            f"{source}: the teacher knows {classes} identities, the training data have "
+            f"{expected}; train a teacher on the same data"
+        )
+    torch_names.assign(names(TEACHER, teacher), own, source)
+
+
+def is_osnet(arrays: Mapping[str, np.ndarray]) -> bool:
+    """Whether these are names of the public OSNet's file."""
+    return "conv2.0.conv2a.conv1.weight" in arrays
+
+
+def assign_osnet(
+    module: LMBN, arrays: Mapping[str, np.ndarray], source: str | os.PathLike[str]
+) -> None:
     """Fills trunk and branches from the public OSNet's ImageNet file; `source` is for errors."""
-    head = [name for name in arrays if name.startswith(osnet.HEAD)]
+    skipped = [name for name in arrays if name.startswith(osnet.HEAD)]
     for branch in module.branches:
         trunk = module.trunk
         result = osnet.conv_norm("conv1", trunk.conv1)
@@ -89,4 +168,4 @@ def assign_osnet(module: LMBN, arrays: Mapping[str, np.ndarray], source: str) ->
         result |= _stage("conv3", branch.conv3, first=1)
         result |= _stage("conv4", branch.conv4)
         result |= osnet.conv_norm("conv5", branch.conv5)
-        torch_names.assign(result, arrays, source, ignored=head)
+        torch_names.assign(result, arrays, source, ignored=skipped)

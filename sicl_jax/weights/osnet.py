@@ -1,16 +1,19 @@
 """Published names of OSNet's blocks, and ImageNet weights from the public OSNet's file."""
 
 import os
+import pathlib
 from collections.abc import Mapping
 
 import numpy as np
 
-from sicl_jax.models.osnet import Block, ConvNorm, LightConv, OSNet
-from sicl_jax.weights import torch_names
+from sicl_jax.errors import UserError
+from sicl_jax.models.osnet import Block, ConvNorm, LightConv, OSNet, OSNetConfig
+from sicl_jax.weights import hub, torch_names
 from sicl_jax.weights.torch_names import Names
 
 # The public file's embedding layer and classifier, which are not the backbone's.
 HEAD = ("fc.0.", "fc.1.", "classifier.")
+_REPOSITORY, _FILE = "kaiyangzhou/osnet", "osnet_x1_0_imagenet.pth"
 
 
 def names(module: OSNet) -> Names:
@@ -64,3 +67,22 @@ def assign(module: OSNet, arrays: Mapping[str, np.ndarray], source: str | os.Pat
     """Fills a backbone from the public file's arrays; `source` is named in errors."""
     head = [name for name in arrays if name.startswith(HEAD)]
     torch_names.assign(names(module), arrays, source, ignored=head)
+
+
+def find(source: str, config: OSNetConfig) -> pathlib.Path:
+    """The file that `config.model.pretrained` names; `imagenet` is the public OSNet's.
+
+    Raises:
+        UserError: There are no ImageNet weights of this shape, or they are not in the Hugging Face
+            cache; the message is the command that puts them there.
+    """
+    if source != "imagenet":
+        return pathlib.Path(source)
+    wanted_by = "config.model.pretrained=imagenet"
+    whole = OSNetConfig()
+    if (config.blocks, config.channels) != (whole.blocks, whole.channels):
+        raise UserError(
+            f"{wanted_by}: there are ImageNet weights for OSNet x1.0, not for blocks="
+            f"{config.blocks}, channels={config.channels}; name a file instead"
+        )
+    return hub.cached_file(_REPOSITORY, _FILE, wanted_by)

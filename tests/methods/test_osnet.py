@@ -119,14 +119,14 @@ def test_odd_sizes_are_pooled_as_in_torch(rng):
     assert upper.shape[1] == lower.shape[1] == 3
 
 
-def test_columns_without_a_face_stay_zero_or_become_nan(rng):
-    columns = jnp.asarray(rng.standard_normal((2, 4, 3)))
-    columns = model.shield(columns, jnp.array([1, 0]))
-    rows = model.flatten_columns(columns)
-    unit = np.asarray(model.unit_columns(rows, 3, compat="intended"))
+def test_columns_of_zeros_stay_zero_or_become_nan(rng):
+    columns = jnp.asarray(rng.standard_normal((2, 4, 3))).at[1].set(0)
+    rows = lmbn.flatten_columns(columns)
+    unit = np.asarray(lmbn.unit_columns(rows, 3))
     np.testing.assert_allclose(np.linalg.norm(unit[0].reshape(3, 4), axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(rows[0, :4], columns[0, :, 0])
     assert not unit[1].any()
-    assert np.isnan(np.asarray(model.unit_columns(rows, 3, compat="released"))[1]).all()
+    assert np.isnan(np.asarray(lmbn.unit_columns(rows, 3, zeros_stay=False))[1]).all()
 
 
 def public_osnet(config) -> dict[str, np.ndarray]:
@@ -185,9 +185,11 @@ def test_names_are_those_of_the_published_checkpoint(golden):
 def test_a_teacher_has_to_know_the_same_identities():
     network = drawn(model.DeskProModel(TINY, 32, 3))
     arrays = torch_names.collect(weights.names(network))
-    weights.assign_teacher(network.teacher, lmbn_names.with_repeats(arrays), "teacher.pth")
+    published = {f"model.{n}": a for n, a in lmbn_names.with_repeats(arrays).items()}
+    assert lmbn_names.published(published).keys() == arrays.keys()
+    lmbn_names.assign_teacher(network.teacher, arrays, "teacher.pth")
     other = nnx.eval_shape(lambda: lmbn.LMBN(TINY, 32, 4))
-    with pytest.raises(UserError, match="knows 3 identities and the training data have 4"):
-        weights.assign_teacher(other, arrays, "teacher.pth")
+    with pytest.raises(UserError, match="knows 3 identities, the training data have 4"):
+        lmbn_names.assign_teacher(other, arrays, "teacher.pth")
     with pytest.raises(UserError, match="holds no face teacher"):
-        weights.assign_teacher(network.teacher, public_osnet(TINY), "osnet.pth")
+        lmbn_names.assign_teacher(network.teacher, public_osnet(TINY), "osnet.pth")

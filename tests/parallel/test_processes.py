@@ -14,7 +14,6 @@ import pytest
 from sicl_jax import cli, methods, processes
 from sicl_jax import config as configs
 from sicl_jax.errors import UsageError
-from sicl_jax.methods.base import Weights
 from sicl_jax.runs import saved
 from sicl_jax.training import loop
 
@@ -87,7 +86,7 @@ def test_weights_after_an_epoch(one_process, two_processes, overrides):
     method = methods.create(configs.load("sicl_demo", overrides))
     with jax.enable_x64(True):
         one, two = (
-            saved.load_weights(workdir, "2", lambda _: Weights.of(method.abstract_model()))[0]
+            saved.load_weights(workdir, "2", lambda _: method)[0]
             for workdir in (one_process, two_processes[0])
         )
     starts, one, two = map(_named, (method.initial_weights(0).params, one.params, two.params))

@@ -43,7 +43,7 @@ def restore(run: pathlib.Path, abstract_state, method) -> None:
     finally:
         checkpoints.close()
     try:
-        saved.load_weights(run, "latest", lambda _: Weights.of(method.abstract_model()))
+        saved.load_weights(run, "latest", lambda _: method)
         saved.load_pseudo_labels(run, "latest", method.pseudo_labels)
     except UserError as error:
         assert str(error).isprintable()

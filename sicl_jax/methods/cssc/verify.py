@@ -28,6 +28,7 @@ from sicl_jax.models.resnet import ResNetConfig
 from sicl_jax.verify import Check, Golden
 from sicl_jax.verify.checks import group_error, norm_error, relative_error
 from sicl_jax.verify.files import Arrays
+from sicl_jax.verify.samplers import identity_faults
 from sicl_jax.verify.schp import draw as drawn_weight
 from sicl_jax.weights import torch_names
 
@@ -322,26 +323,12 @@ def check_sampler(golden: Golden) -> Iterator[Check]:
         for seed in range(len(lengths))
     ]
     for quantity, epochs in (("epoch*: rules", theirs), ("our epochs: rules", ours)):
-        faults = sum(_sampler_faults(epoch, labels, num_instances) for epoch in epochs)
+        faults = sum(identity_faults(epoch, labels, num_instances) for epoch in epochs)
         yield golden.verdict(quantity, faults, 0.0)
     counts = np.array([len(epoch) for epoch in ours])
     deviation = np.sqrt((counts.var() + lengths.var()) / len(lengths)) or 1.0
     apart = abs(counts.mean() - lengths.mean()) / deviation
     yield golden.verdict("batches_of_200_epochs: mean, in deviations", apart, 4.0)
-
-
-def _sampler_faults(batches: np.ndarray, labels: np.ndarray, num_instances: int) -> int:
-    """How often an epoch's batches break the rules of section 4."""
-    groups = labels[batches].reshape(len(batches), -1, num_instances)
-    faults = np.count_nonzero(groups != groups[..., :1])
-    identities = groups[..., 0]
-    faults += sum(len(batch) - len(set(batch.tolist())) for batch in identities)
-    images = np.bincount(labels)
-    used, times = np.unique(batches, return_counts=True)
-    faults += np.count_nonzero((times > 1) & (images[labels[used]] >= num_instances))
-    left = np.maximum(images // num_instances, images > 0)
-    left -= np.bincount(identities.ravel(), minlength=len(images))
-    return faults + np.count_nonzero(left < 0) + (np.count_nonzero(left) >= identities.shape[1])
 
 
 # ---- evaluation.npz ------------------------------------------------------------------------

@@ -6,14 +6,11 @@ docs/methods/deskpro.md, section 2; arXiv 2208.12023, section 2.
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from sicl_jax.models.layers import Conv, KaimingNormal, freeze
-from sicl_jax.models.lmbn import LMBN, NUM_HEADS, HeadOutputs
+from sicl_jax.models.lmbn import LMBN, HeadOutputs
 from sicl_jax.models.osnet import OSNetConfig
-
-COLUMNS = 2 * NUM_HEADS
 
 
 class SpatialAttention(nnx.Module):
@@ -70,48 +67,37 @@ class DeskProModel(nnx.Module):
             freeze(self.teacher)
 
 
-def shield(columns: jax.Array, has_face: jax.Array) -> jax.Array:
-    """Zeros the face's columns (B, D, 7) of samples whose face (B,) is missing."""
-    return jnp.where((has_face > 0)[:, None, None], columns, 0)
-
-
-def unit_columns(features: jax.Array, columns: int, *, compat: str) -> jax.Array:
-    """Scales each column of flattened embeddings to unit length (section 6).
-
-    Args:
-        features: (B, columns x D), column by column.
-        columns: 14, or 7 of the face or the body alone.
-        compat: A column of zeros, of a sample without a face, stays zero (`'intended'`) or
-            becomes 0 / 0 (`'released'`).
-
-    Returns:
-        (B, columns x D).
-    """
-    split = features.reshape(features.shape[0], columns, -1)
-    norm = jnp.linalg.norm(split, axis=-1, keepdims=True)
-    if compat == "intended":
-        norm = jnp.where(norm > 0, norm, 1)
-    return (split / norm).reshape(features.shape)
-
-
-def flatten_columns(columns: jax.Array) -> jax.Array:
-    """Embeddings (B, D, columns) as rows, column by column: (B, columns x D)."""
-    return jnp.swapaxes(columns, 1, 2).reshape(columns.shape[0], -1)
-
-
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Pictures:
     """A batch's normalised pictures.
 
     Attributes:
-        image: (B, H, W, 3).
+        image: (B, H, W, 3); None where only the face counts.
         face: (B, h, w, 3), low resolution; None where only the body counts.
         restored: (B, h, w, 3), the same faces restored.
         mask: (B, H, W), 1 what is to be kept, 0 what is to be shielded.
     """
 
-    image: jax.Array | None
+    image: jax.Array | None = None
     face: jax.Array | None = None
     restored: jax.Array | None = None
     mask: jax.Array | None = None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What the networks make of a batch; None for those that there are not.
+
+    Attributes:
+        student: Of the low-resolution faces.
+        teacher: Of the restored ones.
+        body: Of the images.
+        attention: (B, H / 8, W / 8), how much of each position the body network keeps.
+    """
+
+    student: HeadOutputs | None
+    teacher: HeadOutputs | None
+    body: HeadOutputs | None
+    attention: jax.Array | None

@@ -1,0 +1,324 @@
+"""DeskPro: its golden files, what it refuses, and a run of it with its teacher."""
+
+import dataclasses
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from comparing import assert_same_runs
+from flax import nnx
+
+import sicl_jax
+from sicl_jax import config as configs
+from sicl_jax import devices, export, methods
+from sicl_jax.cli import main
+from sicl_jax.data.dataset import Split
+from sicl_jax.errors import UsageError, UserError
+from sicl_jax.methods.base import Batch, Clock, Weights
+from sicl_jax.methods.deskpro import verify, weights
+from sicl_jax.methods.deskpro.method import Kept
+from sicl_jax.methods.supervised import class_identities
+from sicl_jax.models.lmbn import flatten_columns, unit_columns
+from sicl_jax.verify import Golden, verify_file
+from sicl_jax.weights import torch_names
+from sicl_jax.weights.torch_files import load_state_dict, save_state_dict
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "deskpro"
+# Networks of four blocks, steps of eight small pictures.
+TINY = {
+    "data.name": "synthetic_people/faces_tiny",
+    "data.image_size": "(32, 16)",
+    "data.face_size": "(16, 16)",
+    "model.blocks": "(1, 1, 1)",
+    "model.channels": "(8, 64, 64, 64)",
+    "model.features": 16,
+    "batch_size": 8,
+    "sampler.num_instances": 2,
+    "epochs": 2,
+    "evaluate.before": False,
+    "evaluate.every": 1,
+    "embed_batch_size": 32,
+    "checkpoint_every_steps": 1,
+}
+# What the published size needs stands in test_osnet.py; recomputing it takes minutes.
+FILES = [stem for stem in verify.CHECKS if stem != "full_size"]
+
+
+def command(words) -> int:
+    """The exit code of a command."""
+    with pytest.raises(SystemExit) as left:
+        main([str(word) for word in words])
+    return left.value.code
+
+
+def words(**changes):
+    return [f"--config.{name}={value}" for name, value in (TINY | changes).items()]
+
+
+def make(sizes=None, **changes):
+    return methods.create(configs.load("deskpro_demo", words(**changes)), sizes)
+
+
+@pytest.mark.parametrize("stem", FILES)
+def test_golden_numbers(stem):
+    checks = verify_file(GOLDEN / f"{stem}.npz", verify.CHECKS)
+    assert checks and all(check.ok for check in checks), [c for c in checks if not c.ok]
+
+
+# ---- what it refuses -----------------------------------------------------------------------
+
+
+def split(identities, **has) -> Split:
+    """A split of whose images `has` says which pictures they have."""
+    count = len(identities)
+    labels = {"identity": np.array(identities, np.int32)}
+    for picture in ("mask", "face", "face_restored"):
+        labels[f"has_{picture}"] = np.array(has.get(picture, [1] * count), np.int32)
+    return Split({}, labels, tuple(f"{i}.jpg" for i in range(count)))
+
+
+FOUR = [1, 1, 2, 2, 3, 3, 4, 4]
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory) -> str:
+    """A file of a drawn teacher of eight identities, in the authors' format."""
+    method = methods.create(
+        configs.load(
+            "deskpro_teacher_demo",
+            [w for w in words() if "face_size" not in w] + ["--config.data.image_size=(16, 16)"],
+        ),
+        {"classes": 8},
+    )
+    model = method.model(devices.put_replicated(method.initial_weights(5)))
+    path = tmp_path_factory.mktemp("teacher") / "teacher.pth"
+    save_state_dict(path, method.checkpoint(model, epoch=1, steps=1))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("has", "line"),
+    [
+        ({"face": [0] * 8}, "none of 8 training images has a face; make faces with sicl-jax faces"),
+        ({"mask": [0] * 8}, "none of 8 training images has a mask; make masks with sicl-jax masks"),
+        (
+            {"face": [1, 0] * 4, "mask": [0, 1] * 4},
+            "no training image has all of face, restored face and mask",
+        ),
+        ({}, "--config.teacher is empty: train a teacher with configs/deskpro_teacher"),
+        ({"face": [1] * 4 + [0] * 4}, "2 training identities are fewer than the 4 of a batch"),
+    ],
+)
+def test_data_that_lack_something_are_refused(has, line):
+    with pytest.raises(UserError, match=line) as caught:
+        make().check(split(FOUR, **has))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_teacher_of_other_identities_is_refused_before_any_work(teacher):
+    with pytest.raises(UserError, match="the teacher knows 8 identities, the training data have 4"):
+        make(teacher=teacher).check(split(FOUR))
+    with pytest.raises(UserError, match="not_there.pth: cannot be read"):
+        make(teacher="not_there.pth").check(split(FOUR))
+
+
+def test_what_is_left_out_is_told(teacher):
+    people = np.repeat(np.arange(9), 2)
+    has_face = [1] * 16 + [0, 0]
+    method = make(teacher=teacher)
+    warnings = method.check(split(people, face=has_face, face_restored=[0] * 18))
+    assert any("2 of 18 training images lack a face" in w and "1 identities" in w for w in warnings)
+    assert any("the teacher sees the same faces" in w for w in warnings)
+    assert method.measure(split(people, face=has_face, face_restored=[0] * 18), None) == {
+        "classes": 8
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"batch_size": 9}, "batch_size=9: has to be a multiple of .*num_instances=2"),
+        ({"model.channels": "(8, 64, 66, 64)"}, "channels=.*multiples of 4 and at least 64"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(changes, line):
+    with pytest.raises(UsageError, match=line):
+        make(**changes)
+
+
+# ---- classes, draws and heads --------------------------------------------------------------
+
+
+def test_classes_are_sorted_as_the_published_code_sorts_them():
+    data = split([10, 2, 10, 9])
+    everybody = np.ones(4, bool)
+    assert class_identities(data, everybody).tolist() == [2, 9, 10]
+    named = dataclasses.replace(data, names=("a/10_c1.jpg", "a/2_c1.jpg", "a/10_c2.jpg", "9_1.jpg"))
+    assert class_identities(named, everybody).tolist() == [10, 2, 9]
+    padded = dataclasses.replace(named, names=("010_c1", "002_c1", "010_c2", "009_1"))
+    assert class_identities(padded, everybody).tolist() == [2, 9, 10]
+    assert class_identities(named, np.array([0, 1, 0, 1], bool)).tolist() == [2, 9]
+
+
+def test_released_draws_are_those_of_a_loaders_worker():
+    method = make({"classes": 4}, compat="released")
+
+    def draws(step, epoch=0):
+        clock = Clock.at(step, epoch, 10, first_step=0)
+        return np.asarray(method._shared_draws(3, clock).flip)
+
+    first = draws(0)
+    assert len(set(first.tolist())) == 1
+    np.testing.assert_array_equal(first, draws(4))
+    assert first[0] != draws(1)[0] and first[0] != draws(0, epoch=1)[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, [0.2] * 7 + [1] * 7),
+        ({"loss.distill": False}, [1] * 14),
+        ({"forward_mode": "face"}, [0.2] * 7),
+        ({"forward_mode": "body"}, [1] * 7),
+        ({"forward_mode": "body", "compat": "released"}, [0.2] * 7),
+    ],
+)
+def test_who_shares_with_the_teacher(changes, expected):
+    assert make(**changes)._head_weights() == pytest.approx(expected)
+
+
+def test_the_best_networks_of_earlier_tests_are_served():
+    method = make({"classes": 4})
+    model = nnx.eval_shape(method.build)
+    abstract = Weights.of(model)
+    one, two = (
+        jax.tree.map(lambda leaf, v=value: np.full(leaf.shape, v, leaf.dtype), abstract)
+        for value in (1, 2)
+    )
+    kept = {
+        stream: Kept(np.float32(-1), np.int32(0), part)
+        for stream, part in method._parts(one).items()
+    }
+    assert method.served(two, kept) is two  # Nothing has been tested yet.
+    state = method.start(one, methods.deskpro.method.DeskProMemory(jnp.arange(4), kept), step=3)
+    state, steps = method.after_test(state, {"face": 0.5, "body": 0.3})
+    assert steps == {"face": 3, "body": 3}
+    state = dataclasses.replace(state, weights=two, clock=Clock.at(9))
+    state, steps = method.after_test(state, {"face": 0.49996, "body": 0.29})
+    assert steps == {"face": 9, "body": 3}  # Equal to four digits is not beaten.
+    served = method.model(method.served(two, state.memory.kept))
+    assert float(served.student.trunk.conv1.conv.kernel[0, 0, 0, 0]) == 2
+    assert float(served.body.trunk.conv1.conv.kernel[0, 0, 0, 0]) == 1
+
+
+# ---- a run ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory) -> pathlib.Path:
+    """The drawn people with faces and part labels, prepared."""
+    folder = tmp_path_factory.mktemp("faces")
+    assert command(["prepare", TINY["data.name"], "--data_dir", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(faces, tmp_path_factory) -> pathlib.Path:
+    """A finished run of the body network: to compile both networks' training takes minutes."""
+    folder = tmp_path_factory.mktemp("deskpro") / "run"
+    assert command(train(folder, faces)) == 0
+    return folder
+
+
+def train(folder, faces, **changes):
+    own = {"data.dir": faces, "forward_mode": "body"} | changes
+    return ["train", "--config", "deskpro_demo", "--workdir", str(folder), "--quiet", *words(**own)]
+
+
+def test_a_run_tells_its_terms_and_its_stream(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    test = [line for line in lines if line["kind"] == "test"][-1]
+    assert 0 < test["cloth_changing/single_shot"]["mAP"] <= 1
+    epoch = [line for line in lines if line["kind"] == "epoch"][-1]
+    assert set(epoch["terms"]) == {"identification", "attention"}
+    assert command(["evaluate", "--workdir", str(run), "--quiet", "--json"]) == 0
+
+
+def test_a_run_that_is_stopped_goes_on_bit_for_bit(run, faces, tmp_path, monkeypatch):
+    from sicl_jax.training import position
+
+    real, saves = position.Position.save, []
+
+    def save(self):
+        real(self)
+        saves.append(self.step)
+        if len(saves) == 4:
+            self.wait()
+            raise UserError("stopped by the test")
+
+    monkeypatch.setattr(position.Position, "save", save)
+    other = tmp_path / "other"
+    assert command(train(other, faces)) == 1
+    monkeypatch.undo()
+    assert command(train(other, faces)) == 0
+    assert_same_runs(run, other)
+
+
+def test_an_export_bears_the_authors_names_and_loads_again(run, tmp_path):
+    model = sicl_jax.load(run)
+    path = tmp_path / "deskpro.pth"
+    export.write(model, path, "torch")
+    arrays = load_state_dict(path)
+    assert "model.nocloth_net.spatial_attn.conv1.weight" in arrays
+    np.testing.assert_array_equal(
+        arrays["model.nocloth_net.branches.1.backbone2.2.conv.weight"],
+        arrays["model.nocloth_net.part_branch.backbone2.2.conv.weight"],
+    )
+    found = method_class().recognize({n: arrays[n] for n in arrays})
+    assert found.pop("sizes") == model.method.sizes
+    assert found["model.channels"] == (8, 64, 64, 64) and found["model.blocks"] == (1, 1, 1)
+    again = make(model.method.sizes, forward_mode="body", **{"model.pretrained": str(path)})
+    loaded = torch_names.collect(
+        weights.names(again.model(devices.put_replicated(again.initial_weights(0))))
+    )
+    for name, array in loaded.items():
+        if not name.endswith("num_batches_tracked"):
+            np.testing.assert_array_equal(arrays[f"model.{name}"], array)
+
+
+def method_class():
+    return type(make())
+
+
+def test_a_gallery_with_a_third_of_the_faces_removed_ranks_by_the_body():
+    golden = Golden(GOLDEN / "embedding.npz")
+    evaluator = verify._evaluator(golden)
+    arrays = Weights.of(evaluator.filled(golden))
+    pixels = {name: p[:6] for name, p in verify._pixels(golden).items()}
+    has_face = np.array([1, 0, 1, 1, 0, 1], np.int32)
+    rows = [
+        np.asarray(unit_columns(flatten_columns(evaluator(arrays, pixels, faces)[0]), 14))
+        for faces in (np.ones(6, np.int32), has_face)
+    ]
+    whole, some = rows
+    half = whole.shape[1] // 2
+    assert np.isfinite(some).all() and not some[has_face == 0, :half].any()
+    np.testing.assert_array_equal(some[:, half:], whole[:, half:])
+    distance = 1 - some @ some.T
+    # From and to who has no face the body decides, between the others nothing changes.
+    body = 1 - whole[:, half:] @ whole[:, half:].T
+    lacks = (has_face[:, None] * has_face[None]) == 0
+    np.testing.assert_allclose(distance[lacks], body[lacks], atol=1e-5)
+    np.testing.assert_allclose(distance[~lacks], (1 - whole @ whole.T)[~lacks], atol=1e-5)
+
+
+def test_a_batch_as_stored_has_no_need_of_what_the_mode_leaves_out():
+    method = make({"classes": 4}, forward_mode="body")
+    assert set(method.forms) == {"image", "mask"} and method.labels == ("identity",)
+    assert set(make({"classes": 4}, forward_mode="face").forms) == {"face", "face_restored"}
+    batch = Batch(jnp.arange(2), {"image": jnp.zeros((2, 32, 16, 3), jnp.uint8)}, {})
+    shape = jax.eval_shape(lambda: method.embed(method.build(), batch, "body"))
+    assert shape.shape == (2, 7 * 16)
