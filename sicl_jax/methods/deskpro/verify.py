@@ -42,7 +42,6 @@ _PICTURE = 1e-6
 # Arrays smaller than this share of the largest are measured as if they were as large as that.
 _FLOOR = 1e-2
 _CHUNK = 6  # Images of the embedding's program: as many as those of a training step.
-_QUICK = {"xla_backend_optimization_level": 0}
 _COUNTER = "num_batches_tracked"
 
 
@@ -363,8 +362,7 @@ class _Trainer:
             methods[mode] = DeskPro(config.copy_and_resolve_references(), sizes)
         self.method = method = methods["all"]
 
-        # A long program that runs twelve times: most of the time goes into its compilation.
-        @functools.partial(jax.jit, compiler_options=_QUICK if devices.on_cpu() else None)
+        @jax.jit
         def step(state, pictures, classes):
             def objective(model, _):
                 outputs = method.run(model, pictures)
