@@ -13,11 +13,6 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # Workers are given their parent's 
     _COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
-    # They compile for longer than they run: half the time goes without LLVM's optimisations.
-    if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
-        os.environ["XLA_FLAGS"] = (
-            os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
-        )
 
 
 def pytest_collection_modifyitems(items):

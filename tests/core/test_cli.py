@@ -17,7 +17,7 @@ def _fails(capsys, *arguments):
 
 def test_all_promised_commands_are_there():
     promised = {"prepare", "train", "evaluate", "demo", "masks", "info", "verify", "export"}
-    promised |= {"extract", "index", "search", "report"}
+    promised |= {"extract", "index", "search", "report", "faces"}
     assert set(COMMANDS) == promised
 
 
