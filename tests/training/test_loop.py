@@ -79,7 +79,7 @@ def test_too_few_images_for_a_batch(tiny_config, tmp_path):
 
 def test_a_protocol_that_is_not_there_is_refused_before_the_first_step(tiny_config, tmp_path):
     config = tiny_config("evaluate.select_by=standard")
-    with pytest.raises(UsageError, match="select_by: synthetic_people/tiny has no protocol 'standard'"):
+    with pytest.raises(UsageError, match="synthetic_people/tiny has no protocol 'standard'"):
         loop.train(config, tmp_path, quiet=True, say=lambda line: None)
 
 
