@@ -84,7 +84,9 @@ def hard_triplet(features: jax.Array, labels: jax.Array, margin: float) -> jax.A
     Returns:
         () of the features' type.
     """
-    distances = pairwise_distances(features)
+    # Its gradient looks for what equals the extremes. Behind a barrier it finds them: XLA may not
+    # compute the distances once more for it, and round them otherwise.
+    distances = jax.lax.optimization_barrier(pairwise_distances(features))
     same = labels[:, None] == labels[None, :]
     positive = jnp.max(jnp.where(same, distances, -jnp.inf), axis=1)
     negative = jnp.min(jnp.where(same, jnp.inf, distances), axis=1)
