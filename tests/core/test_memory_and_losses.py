@@ -67,7 +67,7 @@ def test_losses_and_gradients_match_the_published_code(case, mode, parts):
     value, (grad_inputs, grad_other) = jax.value_and_grad(_total, argnums=(0, 1))(
         jnp.asarray(case["inputs"]), jnp.asarray(case["other_stream"]), case, clusters, bank, parts
     )
-    np.testing.assert_allclose(value, case[f"loss_mode{mode}"], rtol=1e-5)
+    np.testing.assert_allclose(value, case[f"loss_mode{mode}"], rtol=1e-4)
     np.testing.assert_allclose(grad_inputs, case[f"grad_inputs_mode{mode}"], rtol=1e-4, atol=1e-6)
     if "cross" in parts:
         np.testing.assert_allclose(grad_other, case["grad_other_mode1"], rtol=1e-4, atol=1e-6)
@@ -81,7 +81,7 @@ def test_each_loss_term_matches_the_published_code(case):
     )
     neighbor = losses.neighbor_loss(probabilities, *_neighbor_inputs(case), compat="released")
     other = jnp.asarray(case["other_stream"])
-    np.testing.assert_allclose(neighbor, case["neighbor_loss"], rtol=1e-5)
+    np.testing.assert_allclose(neighbor, case["neighbor_loss"], rtol=1e-4)
     np.testing.assert_allclose(
         losses.negative_cosine(bank.prototypes[labels], other),
         case["cross_prototype_loss"],
@@ -103,7 +103,7 @@ def test_bank_update_matches_the_published_code(case):
         jnp.asarray(case["inputs"]),
         float(case["momentum"]),
     )
-    np.testing.assert_allclose(updated.rows, case["features_after"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(updated.rows, case["features_after"], rtol=1e-4, atol=1e-6)
 
 
 def test_the_paper_weights_each_sample_by_its_own_draw():
@@ -125,7 +125,7 @@ def test_the_paper_weights_each_sample_by_its_own_draw():
     neighbors = losses.Neighbors(labels, similarity, 3)
     got = losses.neighbor_loss(probabilities, neighbors, draws, compat="paper")
     released = losses.neighbor_loss(probabilities, neighbors, draws, compat="released")
-    np.testing.assert_allclose(got, expected, rtol=1e-5)
+    np.testing.assert_allclose(got, expected, rtol=1e-4)
     assert abs(released - got) > 1e-3
 
 
