@@ -137,7 +137,7 @@ class Arrays:
             sealed.seal(file)
 
     def _records(self, split: str, map_: Callable = map) -> Iterator[list[dict]]:
-        """The examples of a split, some hundreds at a time, and in the end a comparison.
+        """Yields the examples of a split, some hundreds at a time, and compares them in the end.
 
         Raises:
             UserError: They are not those that the builder wrote, where it noted a digest.

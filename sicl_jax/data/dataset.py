@@ -19,9 +19,9 @@ class Split:
     """One split of a data set.
 
     Attributes:
-        pixels: Pictures by column (`image`, `mask`, `face`, `face_restored`), each (N, H, W, 3)
-            or, for masks, (N, H, W) uint8: read-only memory maps, made on first use ever. What a
-            sample lacks is 0.
+        pixels: Pictures by column (`image`, `mask`, `face`, `face_restored`), each (N, H, W, 3) or,
+            for masks, (N, H, W) uint8: read-only memory maps, made on first use ever. What a sample
+            lacks is 0.
         labels: (N,) int32 by column: `identity`, `camera`, `clothes` (no two persons share a
             number), `tracklet` and `modality` (0 visible, 1 infrared), -1 where unknown; and
             `has_<picture>` (0 or 1) for every picture but the image.
@@ -36,7 +36,7 @@ class Split:
         return len(self.names)
 
     def all_have(self, picture: str) -> bool:
-        """Whether no sample lacks this picture, such as `mask`."""
+        """Returns whether no sample lacks this picture, such as `mask`."""
         return picture == "image" or bool(self.labels[f"has_{picture}"].all())
 
 
@@ -107,8 +107,8 @@ def load_dataset(
     Args:
         name: `prcc`, or with a builder config `synthetic_people/demo`.
         data_dir: Where it was prepared.
-        forms: The picture columns to read and how each is resized; images of 256 x 128 pixels
-            if None.
+        forms: The picture columns to read and how each is resized; images of 256 x 128 pixels if
+            None.
         cache_dir: Where to keep the resized arrays; beside the data set if None.
 
     Raises:

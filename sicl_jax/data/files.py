@@ -18,7 +18,7 @@ def atomic_file(path: pathlib.Path) -> Iterator[BinaryIO]:
     the next writer of the same path removes.
 
     Raises:
-        OSError: the file cannot be written, the disk being full for one.
+        OSError: The file cannot be written, the disk being full for one.
     """
     _remove_abandoned(path)
     temporary = path.with_name(f".{path.name}.{_owner(os.getpid())}.tmp")
@@ -45,7 +45,7 @@ def _remove_abandoned(path: pathlib.Path) -> None:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process of this machine runs."""
+    """Returns whether a process of this machine runs."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -65,7 +65,7 @@ def hold(
 
 
 def _lock(lock) -> bool | None:
-    """Whether the lock was free and is now ours; None where the file system knows no locks."""
+    """Returns whether the lock was free and is now ours; None where there are no locks."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -76,7 +76,7 @@ def _lock(lock) -> bool | None:
 
 
 def _owner(lock) -> dict | None:
-    """What the file says of its owner; None when that gave it back."""
+    """Returns what the file says of its owner; None when that gave it back."""
     text = lock.read(1000)
     try:
         owner = json.loads(text or "null")

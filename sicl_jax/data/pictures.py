@@ -26,7 +26,7 @@ _MISSING = object()
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[str]:
-    """Paths of all images below a folder, relative to it, sorted; links out of it are left out.
+    """Returns paths of all images below a folder, relative to it, sorted; no links out of it.
 
     Raises:
         UserError: It is no folder, or holds no image.
@@ -43,7 +43,7 @@ def list_images(folder: str | os.PathLike[str]) -> list[str]:
 
 
 def one_by_one(pictures: Picture | Iterable[Picture]) -> Iterable[Picture]:
-    """One picture, a stack (N, H, W, 3) or any iterable of pictures, as an iterable."""
+    """Returns one picture, a stack (N, H, W, 3) or any iterable of pictures, as an iterable."""
     if isinstance(pictures, str | os.PathLike | Image.Image):
         return (pictures,)
     if isinstance(pictures, Iterable) and not hasattr(pictures, "ndim"):
@@ -64,8 +64,8 @@ def fitted_pixels(picture: Picture, form: Form) -> np.ndarray:
         uint8 of `form.shape`.
 
     Raises:
-        UserError: A file cannot be read or is no image; an array has another shape or type; a
-            mask has no labels where the form asks for them.
+        UserError: A file cannot be read or is no image; an array has another shape or type; a mask
+            has no labels where the form asks for them.
     """
     if not isinstance(picture, str | os.PathLike):
         return form.fit(_pil(picture))
@@ -79,7 +79,7 @@ def fitted_pixels(picture: Picture, form: Form) -> np.ndarray:
 def decoded_batches(
     columns: Sequence[Iterable[Any]], readers: Sequence[Callable], batch_size: int
 ) -> Iterator[list[np.ndarray]]:
-    """Batches of decoded pictures in order, made ahead by threads.
+    """Yields batches of decoded pictures in order, made ahead by threads.
 
     Args:
         columns: Images, and perhaps their masks: as many of each, endless iterators too.
@@ -116,7 +116,7 @@ def decoded_batches(
 
 
 def _file(path: str | os.PathLike[str]) -> bytes:
-    """An image file's bytes, mended where decoders would differ."""
+    """Returns an image file's bytes, mended where decoders would differ."""
     if pathlib.Path(path).is_dir():
         raise UserError(f"{path}: is a folder, not an image; list its images first")
     try:
@@ -128,7 +128,7 @@ def _file(path: str | os.PathLike[str]) -> bytes:
 
 
 def _mask_file(path: str | os.PathLike[str]) -> bytes:
-    """A mask file's bytes, its labels as they are."""
+    """Returns a mask file's bytes, its labels as they are."""
     try:
         data = stored_images.read(os.fspath(path))
         with Image.open(io.BytesIO(data)) as header:

@@ -32,10 +32,10 @@ class Prepared:
     """What `prepare` did.
 
     Attributes:
-        store: the prepared data set.
-        problems: what was left out.
-        warnings: what is odd but no error.
-        was_there: whether it had been prepared before, from the same files.
+        store: The prepared data set.
+        problems: What was left out.
+        warnings: What is odd but no error.
+        was_there: Whether it had been prepared before, from the same files.
     """
 
     store: Store
@@ -63,15 +63,15 @@ class Request:
     """What to prepare.
 
     Attributes:
-        name: builder name, or `builder/config`.
-        data_dir: where prepared data sets lie.
-        raw: folder of the raw data; None for a generated data set.
-        masks: folder of the masks, or None.
-        faces: folder of the faces, or None.
-        restored_faces: folder of the restored faces, or None.
-        skip_bad: leave bad files out instead of stopping.
-        overwrite: prepare anew, and replace what was prepared before.
-        cores: number of processes; all usable cores if None.
+        name: Builder name, or `builder/config`.
+        data_dir: Where prepared data sets lie.
+        raw: Folder of the raw data; None for a generated data set.
+        masks: Folder of the masks, or None.
+        faces: Folder of the faces, or None.
+        restored_faces: Folder of the restored faces, or None.
+        skip_bad: Leave bad files out instead of stopping.
+        overwrite: Prepare anew, and replace what was prepared before.
+        cores: Number of processes; all usable cores if None.
     """
 
     name: str
@@ -98,14 +98,14 @@ def prepare(request: Request, progress: Progress = no_progress) -> Prepared:
     Killed at any point, a rerun starts anew and clears up.
 
     Args:
-        request: what to prepare.
-        progress: shows the progress of a number of images, as `sicl_jax.console.progress`.
+        request: What to prepare.
+        progress: Shows the progress of a number of images, as `sicl_jax.console.progress`.
 
     Raises:
-        ProblemsError: the raw data has problems and `skip_bad` is not set.
-        UserError: a folder is missing, the disk is full, another process is at it, or another
-            data set lies at that place.
-        UsageError: the request makes no sense.
+        ProblemsError: The raw data has problems and `skip_bad` is not set.
+        UserError: A folder is missing, the disk is full, another process is at it, or another data
+            set lies at that place.
+        UsageError: The request makes no sense.
     """
     _check_name(request.name)
     staging = request.data_dir / f".staging-{request.name.replace('/', '-')}"
@@ -123,10 +123,10 @@ def prepare(request: Request, progress: Progress = no_progress) -> Prepared:
 
 
 def good_images(request: Request, progress: Progress = no_progress) -> list[str]:
-    """Paths below the raw folder of all images that would be prepared, masks left aside.
+    """Returns paths below the raw folder of all images that would be prepared, masks left aside.
 
     Raises:
-        ProblemsError, UserError, UsageError: as `prepare`.
+        ProblemsError, UserError, UsageError: As `prepare`.
     """
     _check_name(request.name)
     source = getattr(_builder(request.name, request.data_dir), "source", None)
@@ -182,7 +182,7 @@ class _Preparation:
         """Builds the data set in the staging folder and moves it into place.
 
         Args:
-            planned: what to write; None for a generated data set.
+            planned: What to write; None for a generated data set.
         """
         total = sum(map(len, planned.splits.values())) if planned else None
         with self._progress(total, "writing") as shown:

@@ -32,8 +32,8 @@ def read(path: pathlib.Path, shape: tuple[int, ...]) -> UInt8[np.ndarray, "..."]
     """Opens a sealed array as a read-only memory map, having read all of it once.
 
     Raises:
-        ValueError: the file holds something else than an array of this shape, or a byte changed.
-        OSError: the file cannot be read.
+        ValueError: The file holds something else than an array of this shape, or a byte changed.
+        OSError: The file cannot be read.
     """
     header = _header(shape)
     size = len(header) + math.prod(shape)

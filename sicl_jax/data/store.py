@@ -31,14 +31,14 @@ _CLASSES = frozenset(
 
 
 def find_directory(name: str, data_dir: str | pathlib.Path) -> pathlib.Path:
-    """The folder of a prepared data set, its newest version.
+    """Returns the folder of a prepared data set, its newest version.
 
     Args:
         name: `prcc`, or with a builder config `synthetic_people/demo`.
-        data_dir: where data sets were prepared.
+        data_dir: Where data sets were prepared.
 
     Raises:
-        UserError: it is not there, or it has several configs and `name` gives none.
+        UserError: It is not there, or it has several configs and `name` gives none.
     """
     folder = pathlib.Path(data_dir).expanduser()
     if not folder.is_dir():
@@ -58,19 +58,19 @@ class Store:
     """A prepared data set's records.
 
     Attributes:
-        directory: its folder.
-        name: builder name, such as `prcc`.
-        config_name: builder config, or None.
+        directory: Its folder.
+        name: Builder name, such as `prcc`.
+        config_name: Builder config, or None.
         full_name: `name`, or `name/config_name`.
-        examples: number of examples of each split.
-        metadata: what the builder noted down beside the examples.
+        examples: Number of examples of each split.
+        metadata: What the builder noted down beside the examples.
     """
 
     def __init__(self, directory: pathlib.Path):
         """Opens the data set and checks that all its files are whole.
 
         Raises:
-            UserError: a file is missing, damaged or of another format.
+            UserError: A file is missing, damaged or of another format.
         """
         # TFDS takes half a second to import; `sicl-jax --help` must not wait for it.
         import tensorflow_datasets as tfds
@@ -118,13 +118,13 @@ class Store:
         `file_name` is a str.
 
         Raises:
-            UserError: a record is damaged.
+            UserError: A record is damaged.
         """
         for start in range(0, self.examples[split], _BATCH):
             yield self.read(split, range(start, min(start + _BATCH, self.examples[split])))
 
     def read(self, split: str, rows: Sequence[int]) -> list[dict]:
-        """Some examples of a split, as `records` gives them."""
+        """Returns some examples of a split, as `records` gives them."""
         try:
             if split not in self._sources:
                 self._sources[split] = self._builder.as_data_source(split, decoders=self._decoders)
@@ -144,7 +144,7 @@ def record_digest(record: dict) -> bytes:
 
 
 def damaged(path: pathlib.Path, reason: object) -> UserError:
-    """The error for a data set that is not what was prepared."""
+    """Returns the error for a data set that is not what was prepared."""
     return UserError(f"{path} is damaged ({one_line(reason)}); prepare it again with --overwrite")
 
 
@@ -210,7 +210,7 @@ def _check_features(features: Mapping[str, Any]) -> None:
 
 
 def _read_metadata(path: pathlib.Path) -> dict:
-    """What the builder noted down; empty where it did not."""
+    """Returns what the builder noted down; empty where it did not."""
     if not path.exists():
         return {}
     try:
@@ -238,7 +238,7 @@ _METADATA = schema.record(
 
 
 def _is_metadata(metadata: Any) -> bool:
-    """Whether this may be what a builder notes down."""
+    """Returns whether this may be what a builder notes down."""
     has_tables = _METADATA(metadata) and metadata.keys() & {"card", "published"}
     return schema.record(_FINGERPRINT if has_tables else {})(metadata) and _METADATA(metadata)
 

@@ -33,7 +33,7 @@ class InputMap(NamedTuple):
 
     @classmethod
     def of(cls, height: int, width: int, input_size: int) -> "InputMap":
-        """The map of an image of `height` x `width` onto a square of `input_size`."""
+        """Returns the map of an image of `height` x `width` onto a square of `input_size`."""
         side = max(height - 1, width - 1, 1)  # A single pixel has no extent: any scale will do.
         scale, middle = (input_size - 1) / side, (input_size - 1) / 2
         return cls(scale, middle - scale * (width - 1) / 2, middle - scale * (height - 1) / 2)
@@ -43,8 +43,8 @@ def network_input(image: UInt8[np.ndarray, "h w 3"], input_size: int) -> UInt8[n
     """Warps an image onto the network's square, bilinear, black outside.
 
     Args:
-      image: blue, green, red.
-      input_size: side S of the square.
+        image: Blue, green, red.
+        input_size: Side S of the square.
     """
     scale, offset_x, offset_y = InputMap.of(*image.shape[:2], input_size)
     matrix = np.array([[scale, 0, offset_x], [0, scale, offset_y]])
@@ -59,16 +59,16 @@ def normalize(images: UInt8[Array, "b s s 3"]) -> Float[Array, "b s s 3"]:
 def way_back(
     height: int, width: int, logits_size: int, input_size: int
 ) -> tuple[Float[np.ndarray, "h n"], Float[np.ndarray, "w n"]]:
-    """The two matrices that bring logits to an image's size: rows and columns.
+    """Returns the two matrices that bring logits to an image's size: rows and columns.
 
     Each is the product of resizing the logits to the input's size, corners aligned, and reading
     that at the places of the image's pixels, bilinear: at most four non-zeros in a row.
 
     Args:
-      height: the image's.
-      width: the image's.
-      logits_size: side n of the logits.
-      input_size: side of the network's input.
+        height: The image's.
+        width: The image's.
+        logits_size: Side n of the logits.
+        input_size: Side of the network's input.
     """
     scale, offset_x, offset_y = InputMap.of(height, width, input_size)
     rows = scale * np.arange(height) + offset_y
@@ -83,7 +83,7 @@ def _resizing(input_size: int, logits_size: int) -> np.ndarray:
 
 
 def _read(resize: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """`linear_sampling_matrix(positions, len(resize)) @ resize`, by its two rows a position."""
+    """Computes `linear_sampling_matrix(positions, len(resize)) @ resize` from two rows each."""
     padded = np.pad(resize, ((1, 2), (0, 0)))
     below = np.clip(np.floor(positions), -1, len(resize)).astype(int)
     part = (positions - below)[:, None]
@@ -91,7 +91,7 @@ def _read(resize: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 
 def padded_size(size: int) -> int:
-    """The next power of two from 64: few sizes, so few compiled programs."""
+    """Returns the next power of two from 64: few sizes, so few compiled programs."""
     return max(_ROWS_AT_A_TIME, 1 << (size - 1).bit_length())
 
 
@@ -101,15 +101,15 @@ def classes_at_image_size(
     rows: Float[Array, "b h n"],
     columns: Float[Array, "b w n"],
 ) -> UInt8[Array, "b h w"]:
-    """The class of each pixel of images that `way_back` was asked for.
+    """Returns the class of each pixel of images that `way_back` was asked for.
 
     Args:
-      logits: float32.
-      rows: float32, padded below to a common h, a multiple of 64.
-      columns: float32, padded below to a common w.
+        logits: float32.
+        rows: float32, padded below to a common h, a multiple of 64.
+        columns: float32, padded below to a common w.
 
     Returns:
-      The arg max over classes; what lies beyond an image's own size means nothing.
+        The arg max over classes; what lies beyond an image's own size means nothing.
     """
     precision = jax.lax.Precision.HIGHEST
     across = jnp.einsum("bwj,bijk->biwk", columns, logits, precision=precision)

@@ -26,9 +26,9 @@ class Kind:
     """A published checkpoint.
 
     Attributes:
-      dataset: what it was trained on: 'lip', 'atr' or 'pascal'.
-      num_classes: its classes, with the background, which is class 0.
-      input_size: height and width of the network's input.
+        dataset: What it was trained on: 'lip', 'atr' or 'pascal'.
+        num_classes: Its classes, with the background, which is class 0.
+        input_size: Height and width of the network's input.
     """
 
     dataset: str
@@ -48,16 +48,16 @@ def load_parser(
     """Loads a checkpoint and recognises its kind from its number of classes.
 
     Args:
-      path: a `.pth` or safetensors file with the published names, with or without `module.`.
-      dataset: 'lip', 'atr' or 'pascal' to insist on that kind, or None.
-      dtype: type of the convolutions' weights and results.
+        path: A `.pth` or safetensors file with the published names, with or without `module.`.
+        dataset: 'lip', 'atr' or 'pascal' to insist on that kind, or None.
+        dtype: Type of the convolutions' weights and results.
 
     Returns:
-      The parser, its arrays on all devices, and its kind.
+        The parser, its arrays on all devices, and its kind.
 
     Raises:
-      UserError: the file cannot be read or is no such checkpoint.
-      UsageError: it is of another kind than `dataset`.
+        UserError: The file cannot be read or is no such checkpoint.
+        UsageError: It is of another kind than `dataset`.
     """
     arrays = load_state_dict(path, strip_prefix="module.")
     kind = _recognize(path, arrays, dataset)
@@ -72,7 +72,7 @@ def load_parser(
 
 
 def torch_variables(parser: Parser) -> Iterator[tuple[str, nnx.Variable]]:
-    """The checkpoint's name of each of the parser's variables, less `module.`."""
+    """Returns the checkpoint's name of each of the parser's variables, less `module.`."""
     for prefix, module in _torch_modules(parser):
         if isinstance(module, AbsoluteNorm):
             for torch_name, name in _NORM_NAMES.items():

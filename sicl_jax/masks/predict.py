@@ -30,10 +30,10 @@ class MaskReport:
     """What `write_masks` did.
 
     Attributes:
-      written: masks written now.
-      skipped: masks that were there already.
-      dataset: what the parser was trained on: 'lip', 'atr' or 'pascal'.
-      quality: of all masks of the images, old and new.
+        written: Masks written now.
+        skipped: Masks that were there already.
+        dataset: What the parser was trained on: 'lip', 'atr' or 'pascal'.
+        quality: Of all masks of the images, old and new.
     """
 
     written: int
@@ -63,26 +63,26 @@ def write_masks(
     takes no masks of another make.
 
     Args:
-      input_dir: tree of images; hidden files are passed over.
-      output_dir: made if need be; it may lie in `input_dir` and is not searched then.
-      weights: SCHP checkpoint, `.pth` or safetensors.
-      dataset: insist on a 'lip', 'atr' or 'pascal' checkpoint; None takes any.
-      mode: 'parsing' (palette PNGs of parts) or 'silhouette' (grey, 0 and 255).
-      names: relative paths of the images to do; None: all of the tree.
-      batch_size: images a step; None: 16 on accelerators, 2 on CPUs.
-      input_size: side of the network's input in pixels; None: the checkpoint's own. Smaller is
-        faster and coarser.
-      threads: threads that decode and encode; None: one a core, two at least.
-      dtype: 'float32', 'bfloat16', or 'auto': bfloat16 on accelerators.
-      quiet: show no progress.
+        input_dir: Tree of images; hidden files are passed over.
+        output_dir: Made if need be; it may lie in `input_dir` and is not searched then.
+        weights: SCHP checkpoint, `.pth` or safetensors.
+        dataset: Insist on a 'lip', 'atr' or 'pascal' checkpoint; None takes any.
+        mode: 'parsing' (palette PNGs of parts) or 'silhouette' (grey, 0 and 255).
+        names: Relative paths of the images to do; None: all of the tree.
+        batch_size: Images a step; None: 16 on accelerators, 2 on CPUs.
+        input_size: Side of the network's input in pixels; None: the checkpoint's own. Smaller is
+            faster and coarser.
+        threads: Threads that decode and encode; None: one a core, two at least.
+        dtype: 'float32', 'bfloat16', or 'auto': bfloat16 on accelerators.
+        quiet: Show no progress.
 
     Returns:
-      Counts, and the quality of the masks.
+        Counts, and the quality of the masks.
 
     Raises:
-      UserError: unusable folders or weights; or, once all others are done, images that cannot be
-        read.
-      UsageError: a bad `mode`, `dataset`, `batch_size`, `input_size` or `threads`.
+        UserError: Unusable folders or weights; or, once all others are done, images that cannot be
+            read.
+        UsageError: A bad `mode`, `dataset`, `batch_size`, `input_size` or `threads`.
     """
     _check(mode=mode, batch_size=batch_size, input_size=input_size, threads=threads)
     input_dir, output_dir, weights = Path(input_dir), Path(output_dir), Path(weights)
@@ -118,7 +118,7 @@ def write_masks(
 
 
 def default_batch_size() -> int:
-    """Images a step: enough to fill an accelerator; a CPU is full with two."""
+    """Returns a number of images a step that fills an accelerator; a CPU is full with two."""
     return 2 if jax.default_backend() == "cpu" else 16
 
 
@@ -126,8 +126,8 @@ class SchpSegment:
     """A parser as one compiled program for one batch size, on all devices.
 
     Args:
-      parser: on all devices, as `params.load_parser` makes it.
-      input_size: side of the network's input, in pixels.
+        parser: On all devices, as `params.load_parser` makes it.
+        input_size: Side of the network's input, in pixels.
     """
 
     def __init__(self, parser: Parser, input_size: int):
@@ -145,7 +145,7 @@ class SchpSegment:
         return self.parse_resident(devices.put_rows(inputs))
 
     def parse_resident(self, inputs: UInt8[Array, "b s s 3"]) -> Float[Array, "b n n k"]:
-        """The same for inputs that lie on the devices."""
+        """Does the same for inputs that lie on the devices."""
         return self._parse(self._state, inputs)
 
 

@@ -29,12 +29,13 @@ class MaskSigns:
     """What one mask shows.
 
     Attributes:
-      name: path below the root.
-      fault: why it cannot be read, or ''.
-      coverage: share of the picture that is person.
-      touches_all_borders: whether person lies on all four borders.
-      large_pieces: connected pieces (of 8 neighbours) with a tenth of the person's pixels or more.
-      main_share: share of the person's pixels that lie in the largest piece.
+        name: Path below the root.
+        fault: Why it cannot be read, or ''.
+        coverage: Share of the picture that is person.
+        touches_all_borders: Whether person lies on all four borders.
+        large_pieces: Connected pieces (of 8 neighbours) with a tenth of the person's pixels or
+            more.
+        main_share: Share of the person's pixels that lie in the largest piece.
     """
 
     name: str
@@ -50,7 +51,7 @@ class MaskSigns:
         return not self.fault and self.coverage == 0
 
     def complaints(self) -> list[str]:
-        """What is wrong, in words; empty if nothing is."""
+        """Returns what is wrong, in words; empty if nothing is."""
         if self.fault:
             return ["unreadable"]
         if self.is_empty:
@@ -77,13 +78,13 @@ class QualityReport:
     """Signs counted over many masks.
 
     Attributes:
-      total: masks looked at.
-      unreadable: files that are no pictures.
-      empty: masks without a person.
-      all_borders: masks that touch all four borders.
-      several_pieces: masks of several large pieces.
-      mean_coverage: mean share of the picture that is person.
-      worst: the worst masks, worst first; only such as show a sign.
+        total: Masks looked at.
+        unreadable: Files that are no pictures.
+        empty: Masks without a person.
+        all_borders: Masks that touch all four borders.
+        several_pieces: Masks of several large pieces.
+        mean_coverage: Mean share of the picture that is person.
+        worst: The worst masks, worst first; only such as show a sign.
     """
 
     total: int
@@ -104,7 +105,7 @@ class QualityReport:
         return {"total": self.total, **counts, **shares, "mean_coverage": self.mean_coverage}
 
     def lines(self) -> list[str]:
-        """The report for a person, and the warning if there is one."""
+        """Returns the report for a person, and the warning if there is one."""
         kinds = (
             ("unreadable", self.unreadable),
             ("empty", self.empty),
@@ -118,7 +119,7 @@ class QualityReport:
 
 
 def empty_warning(empty: int, total: int, limit: float = EMPTY_LIMIT) -> str | None:
-    """The line to warn with when more than `limit` of the masks are empty, else None."""
+    """Returns the line to warn with when more than `limit` of the masks are empty, else None."""
     if empty <= limit * total:
         return None
     return (
@@ -130,11 +131,11 @@ def empty_warning(empty: int, total: int, limit: float = EMPTY_LIMIT) -> str | N
 def empty_masks_warning(
     masks: UInt8[np.ndarray, "n h w"], limit: float = EMPTY_LIMIT
 ) -> str | None:
-    """`empty_warning` of grey masks as a prepared data set holds them, 0 where no person is.
+    """Returns `empty_warning` of grey masks of a prepared data set, 0 where no person is.
 
     Args:
-      masks: read in pieces, so it may be memory-mapped.
-      limit: share of empty masks that is borne.
+        masks: Read in pieces, so it may be memory-mapped.
+        limit: Share of empty masks that is borne.
     """
     starts = range(0, len(masks), _CHUNK)
     filled = sum(int(masks[i : i + _CHUNK].any(axis=(1, 2)).sum()) for i in starts)
@@ -147,7 +148,7 @@ def check_folder(
     """Looks at all PNG files of a tree, hidden ones excepted.
 
     Raises:
-      UserError: the folder does not exist or holds none.
+        UserError: The folder does not exist or holds none.
     """
     folder = Path(folder)
     masks = [path for path in sorted(folder.rglob("*.png")) if not _is_hidden(path, folder)]
@@ -176,7 +177,7 @@ def check_masks(
 
 
 def person_pixels(mask: Image.Image) -> Bool[np.ndarray, "h w"]:
-    """Where a binary, grey, palette or colour mask is not background (0), opaque or not."""
+    """Returns where a binary, grey, palette or colour mask is not background (0), opaque or not."""
     values = np.asarray(mask)
     if values.ndim == 2:
         return values != 0
@@ -185,7 +186,7 @@ def person_pixels(mask: Image.Image) -> Bool[np.ndarray, "h w"]:
 
 
 def mask_signs(person: Bool[np.ndarray, "h w"], name: str = "") -> MaskSigns:
-    """The signs of one mask."""
+    """Returns the signs of one mask."""
     edges = (person[0], person[-1], person[:, 0], person[:, -1])
     _, _, stats, _ = cv2.connectedComponentsWithStats(person.astype(np.uint8), connectivity=8)
     areas = stats[1:, cv2.CC_STAT_AREA]  # Component 0 is the background.
@@ -200,7 +201,7 @@ def mask_signs(person: Bool[np.ndarray, "h w"], name: str = "") -> MaskSigns:
 
 
 def default_threads() -> int:
-    """One thread a usable core, two at least, so that reading and computing overlap."""
+    """Returns one a usable core, two at least, so that reading and computing overlap."""
     return max(2, usable_cores())
 
 

@@ -11,30 +11,30 @@ from jaxtyping import Array, Float
 
 
 def linear_sampling_matrix(positions: np.ndarray, size: int) -> np.ndarray:
-    """The matrix that reads a signal of `size` samples at real-valued positions.
+    """Returns the matrix that reads a signal of `size` samples at real-valued positions.
 
     Linear between samples; zero outside, fading over the last half-open interval as a picture with
     a zero border does.
 
     Args:
-      positions: (M,) float64, in samples; 0 is the first sample's centre.
-      size: number of samples N.
+        positions: (M,) float64, in samples; 0 is the first sample's centre.
+        size: Number of samples N.
 
     Returns:
-      (M, N) float64; each row has at most two non-zeros.
+        (M, N) float64; each row has at most two non-zeros.
     """
     distance = np.abs(np.asarray(positions, np.float64)[:, None] - np.arange(size))
     return np.maximum(0.0, 1.0 - distance)
 
 
 def align_corners_matrix(new_size: int, size: int) -> np.ndarray:
-    """(new_size, size) float64: bilinear resizing of one axis with the corners aligned."""
+    """Returns (new_size, size) float64: bilinear resizing of one axis with the corners aligned."""
     last = (size - 1) * np.arange(new_size) / max(new_size - 1, 1)
     return linear_sampling_matrix(last, size)
 
 
 def adaptive_pool_matrix(bins: int, size: int) -> np.ndarray:
-    """(bins, size) float64: bin i averages samples floor(i N / b) up to ceil((i + 1) N / b)."""
+    """Returns (bins, size) float64: bin i averages samples floor(i N / b) : ceil((i + 1) N / b)."""
     matrix = np.zeros((bins, size))
     for i in range(bins):
         start, stop = (i * size) // bins, -(-((i + 1) * size) // bins)
@@ -55,7 +55,7 @@ def apply_rows_and_columns(
 def resize_align_corners(
     x: Float[Array, "b h w c"], size: tuple[int, int]
 ) -> Float[Array, "b h2 w2 c"]:
-    """Bilinear resizing with the corners aligned to `size` (height, width)."""
+    """Resizes bilinearly with the corners aligned to `size` (height, width)."""
     height, width = x.shape[1:3]
     if (height, width) == size:
         return x
@@ -65,7 +65,7 @@ def resize_align_corners(
 
 
 def adaptive_average_pool(x: Float[Array, "b h w c"], bins: int) -> Float[Array, "b k k c"]:
-    """Average pooling to `bins` x `bins`, whatever the size."""
+    """Pools by averages to `bins` x `bins`, whatever the size."""
     return apply_rows_and_columns(
         x, adaptive_pool_matrix(bins, x.shape[1]), adaptive_pool_matrix(bins, x.shape[2])
     )

@@ -36,9 +36,9 @@ class ParserOutput(NamedTuple):
     """Logits at a quarter of the input's size (rounded up), float32.
 
     Attributes:
-      fusion: (B, h, w, classes); the logits that are used.
-      parsing: (B, h, w, classes); the decoder's own.
-      edge: (B, h, w, 2); part border or not.
+        fusion: (B, h, w, classes); the logits that are used.
+        parsing: (B, h, w, classes); the decoder's own.
+        edge: (B, h, w, 2); part border or not.
     """
 
     fusion: Float[Array, "b h w k"]
@@ -244,9 +244,9 @@ class Parser(nnx.Module):
     """The whole network, inference only.
 
     Args:
-      num_classes: classes, background among them (LIP 20, ATR 18, Pascal-Person-Part 7).
-      dtype: type of the convolutions' weights and results; norms and logits are float32.
-      rngs: draws the initial weights.
+        num_classes: Classes, background among them (LIP 20, ATR 18, Pascal-Person-Part 7).
+        dtype: Type of the convolutions' weights and results; norms and logits are float32.
+        rngs: Draws the initial weights.
     """
 
     def __init__(self, num_classes: int, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
@@ -275,7 +275,7 @@ def linear_of_joined(
     kernel: Float[Array, "c d"],
     size: tuple[int, int],
 ) -> Float[Array, "b h w d"]:
-    """`concatenate([resize(part, size) for part in parts]) @ kernel`, in the cheaper order."""
+    """Computes `concatenate([resize(part, size) for part in parts]) @ kernel` cheaply."""
     cuts = np.cumsum([part.shape[-1] for part in parts])[:-1]
     kernels = jnp.split(kernel, cuts, axis=0)
     return sum(
@@ -286,7 +286,7 @@ def linear_of_joined(
 def conv3x3_of_resized(
     x: Float[Array, "b k l c"], kernel: Float[Array, "3 3 c d"], size: tuple[int, int]
 ) -> Float[Array, "b h w d"]:
-    """The 3 x 3 convolution, zero-padded, of `x` resized to `size`, computed on `x`'s own cells.
+    """Convolves (3 x 3, zero-padded) `x` resized to `size`, computing on `x`'s own cells.
 
     Both are linear: tap (y, x) of the kernel sees the resized map shifted by one, that is, the
     shifted resizing matrix applied to the cells' product with the tap.

@@ -22,13 +22,13 @@ def write_contact_sheet(
     """Draws the report's worst masks, each with its name and what is wrong.
 
     Args:
-      report: of the masks of `masks_dir`, with one bad mask at least.
-      path: image file to write; its suffix tells the format.
-      masks_dir: what the report's names are relative to.
-      images_dir: tree of the images with the same relative paths, or None to show masks alone.
+        report: Of the masks of `masks_dir`, with one bad mask at least.
+        path: Image file to write; its suffix tells the format.
+        masks_dir: What the report's names are relative to.
+        images_dir: Tree of the images with the same relative paths, or None to show masks alone.
 
     Raises:
-      UserError: `path` cannot be written.
+        UserError: `path` cannot be written.
     """
     pictures = 1 if images_dir is None else 2
     cell = (pictures * _PICTURE[0] + _GAP, _PICTURE[1] + _CAPTION + _GAP)
@@ -62,7 +62,7 @@ def _pictures(signs: MaskSigns, masks_dir: Path, images_dir: Path | None):
 
 
 def _open_image(path: Path) -> Image.Image | None:
-    """The image of a mask: the same path with any suffix of an image."""
+    """Returns the image of a mask: the same path with any suffix of an image."""
     for suffix in sorted(IMAGE_SUFFIXES):
         candidate = path.with_suffix(suffix)
         if candidate.is_file():
@@ -75,7 +75,7 @@ def _open_image(path: Path) -> Image.Image | None:
 
 
 def _framed(picture: Image.Image | None) -> Image.Image:
-    """The picture fitted into its place, which is grey where the picture is not."""
+    """Returns the picture fitted into its place, which is grey where the picture is not."""
     frame = Image.new("RGB", _PICTURE, _BLANK)
     if picture is not None:
         scale = min(_PICTURE[0] / picture.width, _PICTURE[1] / picture.height)

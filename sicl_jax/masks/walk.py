@@ -56,13 +56,13 @@ def list_tasks(input_dir: Path, output_dir: Path, names: Iterable[str] | None = 
     """Pairs images with the masks to be made of them.
 
     Args:
-      input_dir: tree of images.
-      output_dir: tree of masks with the same relative paths, `.png`.
-      names: the images' relative paths; None: all of the tree in the order of their paths, but
-        for hidden ones and, where it lies in the tree, `output_dir`.
+        input_dir: Tree of images.
+        output_dir: Tree of masks with the same relative paths, `.png`.
+        names: The images' relative paths; None: all of the tree in the order of their paths, but
+            for hidden ones and, where it lies in the tree, `output_dir`.
 
     Raises:
-      UserError: no images, two images whose masks would have one name, or both folders the same.
+        UserError: No images, two images whose masks would have one name, or both folders the same.
     """
     if not input_dir.is_dir():
         raise UserError(f"{input_dir}: is not a folder; give the folder of the images")
@@ -110,18 +110,18 @@ def run_tasks(
     """Makes the mask of each task.
 
     Args:
-      tasks: what to do; images may be of any sizes.
-      segment: the parser; it sees batches of one size only.
-      encode: makes a file of classes (h, w) uint8, 0 background.
-      batch_size: rounded up to a multiple of the number of devices.
-      threads: threads that decode and encode.
-      on_done: called with the number of masks that were written since the last call.
+        tasks: What to do; images may be of any sizes.
+        segment: The parser; it sees batches of one size only.
+        encode: Makes a file of classes (h, w) uint8, 0 background.
+        batch_size: Rounded up to a multiple of the number of devices.
+        threads: Threads that decode and encode.
+        on_done: Called with the number of masks that were written since the last call.
 
     Returns:
-      A line on each image that cannot be read; its mask is not made.
+        A line on each image that cannot be read; its mask is not made.
 
     Raises:
-      UserError: a mask cannot be written.
+        UserError: A mask cannot be written.
     """
     batch_size = devices.padded_rows(batch_size)
     failures: list[str] = []
@@ -170,7 +170,7 @@ def _load_ahead(
     batch_size: int,
     failures: list[str],
 ) -> Iterator[list[_Loaded]]:
-    """Batches in order, decoded by the pool some batches ahead; what cannot be read is left out."""
+    """Yields batches in order, decoded some batches ahead; what cannot be read is left out."""
     starts = iter(range(0, len(tasks), batch_size))
     ahead: collections.deque[list[Future]] = collections.deque()
 

@@ -103,7 +103,7 @@ def _labels(split: str, entry: Entry, table: dict[str, Labels]) -> Labels:
 
 
 def _numbering(labels: set[str]) -> dict[str, int]:
-    """A number for each label: its own if all are numbers, else its place in sorted order."""
+    """Numbers labels: by themselves if all are numbers, else by their place in sorted order."""
     labels = labels - {""}
     if all(label.isdecimal() and len(label) < 10 for label in labels):
         return {label: int(label) for label in labels}

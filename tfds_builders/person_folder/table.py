@@ -33,14 +33,14 @@ def read_table(tree: Tree, images: Container[str]) -> tuple[dict[str, Labels], l
     """Reads the table, if there is one.
 
     Args:
-        tree: the raw folder.
-        images: paths of the images there.
+        tree: The raw folder.
+        images: Paths of the images there.
 
     Returns:
-        labels by path, and problems: lines that do not parse, files that are not there.
+        Labels by path, and problems: lines that do not parse, files that are not there.
 
     Raises:
-        RawDataError: the file as a whole is no such table.
+        RawDataError: The file as a whole is no such table.
     """
     path = tree.root / TABLE
     if not path.exists() and not path.is_symlink():
@@ -81,10 +81,10 @@ def _columns(path: str, line: str) -> list[str]:
 
 
 def _row(columns: list[str], line: str) -> tuple[str, Labels]:
-    """A line's file and labels.
+    """Returns a line's file and labels.
 
     Raises:
-        ValueError: it is not a line of such a table.
+        ValueError: It is not a line of such a table.
     """
     cells = _cells(line)
     if len(cells) != len(columns):

@@ -24,9 +24,9 @@ class ReidBuilder(FileReaderBuilder, skip_registration=True):
     read: TFDS's own shuffling needs TensorFlow for more than 1 GB.
 
     Attributes:
-        source: the data set's description.
-        plan: what to write; made from the manual folder if None.
-        advance: called with the number of images written since its last call.
+        source: The data set's description.
+        plan: What to write; made from the manual folder if None.
+        advance: Called with the number of images written since its last call.
     """
 
     VERSION = tfds.core.Version("1.0.0")

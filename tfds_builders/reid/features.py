@@ -83,15 +83,15 @@ def make_example(
 
     Args:
         image: The encoded JPEG or PNG file as bytes, or an object whose `read()` returns them.
-        mask: The same for the mask, always PNG: 0 is background; a binary, grey or palette
-            picture. None if the image has no mask.
+        mask: The same for the mask, always PNG: 0 is background; a binary, grey or palette picture.
+            None if the image has no mask.
         file_name: Path below the raw folder, unique in the split.
         face: The person's face as seen in the image; None if it has none.
         face_restored: The restored face, or None.
         identity: Person, or -1.
         camera: Camera, or -1.
-        clothes: Outfit, or -1. Two persons never share a number, so that equal numbers mean
-            the same person in the same clothes.
+        clothes: Outfit, or -1. Two persons never share a number, so that equal numbers mean the
+            same person in the same clothes.
         tracklet: Video snippet the image was taken from, or -1.
         modality: `VISIBLE` or `INFRARED`, or -1.
     """

@@ -39,11 +39,11 @@ class Picture:
     """A checked image or mask.
 
     Attributes:
-        data: what is stored.
-        size: width and height of what is stored.
-        orientation: the EXIF orientation that was undone, 1 for none.
-        changed: whether `data` differs from the file.
-        empty: whether all pixels are 0.
+        data: What is stored.
+        size: Width and height of what is stored.
+        orientation: The EXIF orientation that was undone, 1 for none.
+        changed: Whether `data` differs from the file.
+        empty: Whether all pixels are 0.
     """
 
     data: bytes
@@ -57,7 +57,7 @@ def read(path: str) -> bytes:
     """Reads a file of at most `MAX_BYTES`.
 
     Raises:
-        BadFileError: it cannot be read, is empty or is too large.
+        BadFileError: It cannot be read, is empty or is too large.
     """
     try:
         with open(path, "rb", opener=_no_waiting) as file:  # noqa: PTH123 (needs an opener)
@@ -75,7 +75,7 @@ def check_image(data: bytes) -> Picture:
     """Decodes an image completely.
 
     Raises:
-        BadFileError: it is no image, is damaged, or has too many or too few pixels.
+        BadFileError: It is no image, is damaged, or has too many or too few pixels.
     """
     image = _decoded(data)
     orientation = _orientation(image)
@@ -181,7 +181,7 @@ def _has_16_bits(image: Image.Image, data: bytes) -> bool:
 
 
 def _eight_bits(image: Image.Image, *, keep_labels: bool) -> Image.Image:
-    """A 16-bit grey picture in 8 bits; small labels stay as they are if asked for."""
+    """Reduces a 16-bit grey picture to 8 bits; small labels stay as they are if asked for."""
     values = np.asarray(image).astype(np.int64)
     if not (keep_labels and values.max() < 256):
         values = np.where(values > 0, np.maximum(values >> 8, int(keep_labels)), 0)

@@ -20,12 +20,12 @@ class Found:
     """An image of the raw data with its labels.
 
     Attributes:
-        split: the split it goes to.
-        entry: its file.
-        identity: person, -1 unknown.
-        camera: camera, -1 unknown.
-        clothes: outfit, meaningful only beside the identity; -1 unknown.
-        tracklet: video snippet, -1 unknown.
+        split: The split it goes to.
+        entry: Its file.
+        identity: Person, -1 unknown.
+        camera: Camera, -1 unknown.
+        clothes: Outfit, meaningful only beside the identity; -1 unknown.
+        tracklet: Video snippet, -1 unknown.
         modality: `VISIBLE` or `INFRARED`, -1 unknown.
     """
 
@@ -52,11 +52,11 @@ class Source(abc.ABC):
     Attributes:
         title: The data set's name as people write it.
         published: Published sizes of splits.
-        numbering_may_restart: Whether test persons may bear the numbers of training persons
-            without being them. It is so taken only where all do.
+        numbering_may_restart: Whether test persons may bear the numbers of training persons without
+            being them. It is so taken only where all do.
         images_in: Folder below the raw folder that paths in the other folders leave out.
-        beside: Folders below the raw folder of pictures that belong to the images, by column:
-            where they are looked for if no others are given.
+        beside: Folders below the raw folder of pictures that belong to the images, by column: where
+            they are looked for if no others are given.
         needs_masks: Whether, where there are masks, every training image needs one.
         lossy_masks: As for `images.check_mask`.
     """
@@ -90,7 +90,7 @@ class Source(abc.ABC):
         return image.stem.removeprefix(f"{self.images_in}/" if self.images_in else "")
 
     def is_beside(self, path: str) -> bool:
-        """Whether a path below the raw folder is that of a mask or a face."""
+        """Returns whether a path below the raw folder is that of a mask or a face."""
         return path.startswith(tuple(f"{folder}/" for folder in self.beside.values()))
 
 
@@ -99,16 +99,15 @@ class Folder:
     """A folder of the raw data that makes up a split.
 
     Attributes:
-        split: the split.
-        path: below the raw folder.
-        name: pattern of a whole path below the folder, for `read_labels`.
-        listing: file below the raw folder with a line `name,tracklet` for each image; images
-            that it does not list are left out.
-        optional: whether the folder may be absent.
-        junk: pattern of names that the data set's authors do not count; left alone without a
-            word.
-        labels: labels that hold for the whole folder.
-        published: the split's size as published.
+        split: The split.
+        path: Below the raw folder.
+        name: Pattern of a whole path below the folder, for `read_labels`.
+        listing: File below the raw folder with a line `name,tracklet` for each image; images that
+            it does not list are left out.
+        optional: Whether the folder may be absent.
+        junk: Pattern of names that the data set's authors do not count; left alone without a word.
+        labels: Labels that hold for the whole folder.
+        published: The split's size as published.
     """
 
     split: str
@@ -126,13 +125,12 @@ class Layout(Source):
     """A data set's folders.
 
     Attributes:
-        title: the data set's name as people write it.
-        folders: the folders; a split has one.
-        adjust: changes the labels found in a path, for labels that follow from others.
-        own_clothes: whether every image counts as an outfit of its own.
-        review: looks at all images and gives lines that warn, where a data set has more to
-            compare.
-        numbering_may_restart: see `Source`.
+        title: The data set's name as people write it.
+        folders: The folders; a split has one.
+        adjust: Changes the labels found in a path, for labels that follow from others.
+        own_clothes: Whether every image counts as an outfit of its own.
+        review: Looks at all images and gives lines that warn, where a data set has more to compare.
+        numbering_may_restart: See `Source`.
     """
 
     title: str

@@ -54,8 +54,8 @@ def find(
         source: The data set's description.
         raw: The raw folder.
         beside: Folders of masks (`mask`), faces (`face`) and restored faces (`face_restored`):
-            trees with the images' paths, but for the extension. Those that are not given are
-            looked for in the raw folder, where the source says.
+            trees with the images' paths, but for the extension. Those that are not given are looked
+            for in the raw folder, where the source says.
         columns: Which of them to look for.
 
     Raises:
@@ -122,7 +122,7 @@ def _match(
 
 
 def _without_image(source: Source, left: list[Entry], raw: Tree) -> list[Problem]:
-    """Masks without an image file; not those of images that are left out for other reasons."""
+    """Finds masks without an image file; not those of images left out for other reasons."""
     root = raw.root / source.images_in
     stems_by_folder = collections.defaultdict(set)
     for folder in {entry.folder for entry in left}:
@@ -136,7 +136,7 @@ def _without_image(source: Source, left: list[Entry], raw: Tree) -> list[Problem
 
 
 def _lacking(column: str, images: list[tuple[Found, dict[str, Entry]]], left: int) -> list[str]:
-    """Lines on images without a face, and on faces without an image."""
+    """Returns lines on images without a face, and on faces without an image."""
     word = SHOWN_AS[column].replace("_", " ")
     counts = collections.Counter(image.split for image, _ in images)
     lacking = collections.Counter(image.split for image, files in images if column not in files)

@@ -43,11 +43,11 @@ class Plan:
     """What to write.
 
     Attributes:
-        splits: the examples of each split, in order.
+        splits: The examples of each split, in order.
         metadata: JSON values to note beside them: `fingerprint`, `split_digests`, `card`,
             `published`, `left_out`, `listing`.
-        problems: why something is left out.
-        warnings: what is odd but no error.
+        problems: Why something is left out.
+        warnings: What is odd but no error.
     """
 
     splits: dict[str, list[Example]]
@@ -66,14 +66,14 @@ def check(
     """Decodes every file and decides what is written.
 
     Args:
-        listing: what `listing.find` found.
-        skip_bad: leave out what is bad, instead of stopping.
-        cores: number of processes; all usable cores if None.
-        advance: called with the number of images checked since its last call.
+        listing: What `listing.find` found.
+        skip_bad: Leave out what is bad, instead of stopping.
+        cores: Number of processes; all usable cores if None.
+        advance: Called with the number of images checked since its last call.
 
     Raises:
-        ProblemsFoundError: there are problems, and `skip_bad` is not set.
-        RawDataError: nothing is left of a split.
+        ProblemsFoundError: There are problems, and `skip_bad` is not set.
+        RawDataError: Nothing is left of a split.
     """
     source = listing.source
     noted, warnings = list(listing.problems), list(listing.warnings)

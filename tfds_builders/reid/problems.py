@@ -35,11 +35,11 @@ class Problem:
     """One thing wrong with the raw data.
 
     Attributes:
-        path: below the raw folder, or `masks/...` below the mask folder.
-        kind: one of the constants above.
-        detail: what is wrong.
-        left_out: what `skip_bad` leaves out because of it: `image`, `mask`, `face`,
-            `face restored` or `file`.
+        path: Below the raw folder, or `masks/...` below the mask folder.
+        kind: One of the constants above.
+        detail: What is wrong.
+        left_out: What `skip_bad` leaves out because of it: `image`, `mask`, `face`, `face restored`
+            or `file`.
     """
 
     path: str
@@ -49,7 +49,7 @@ class Problem:
 
 
 def printable(text: str) -> str:
-    """The text on one line, with control characters and undecodable bytes escaped."""
+    """Returns the text on one line, with control characters and undecodable bytes escaped."""
     shown = text.encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
 

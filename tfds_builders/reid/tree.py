@@ -44,19 +44,19 @@ class Tree:
     """A folder of raw data or of masks.
 
     Attributes:
-        root: the folder, with links resolved.
-        problems: what was found wrong while listing.
+        root: The folder, with links resolved.
+        problems: What was found wrong while listing.
     """
 
     def __init__(self, root: str | pathlib.Path, shown_as: str = ""):
         """Opens a folder.
 
         Args:
-            root: the folder; it may itself be a link.
-            shown_as: put before paths in problems, such as `masks/`.
+            root: The folder; it may itself be a link.
+            shown_as: Put before paths in problems, such as `masks/`.
 
         Raises:
-            RawDataError: it is not a folder.
+            RawDataError: It is not a folder.
         """
         self.root = pathlib.Path(root).expanduser()
         if not self.root.is_dir():
@@ -66,11 +66,11 @@ class Tree:
         self._shown_as = shown_as
 
     def has(self, folder: str) -> bool:
-        """Whether a folder is there."""
+        """Returns whether a folder is there."""
         return (self.root / folder).is_dir()
 
     def files(self, folder: str = "") -> list[Entry]:
-        """All plain files below a folder, sorted by path; junk and hidden ones left out.
+        """Returns all plain files below a folder, sorted by path; junk and hidden ones left out.
 
         A link to a file inside the root counts as a file. Links that lead out of the root, links
         to folders, pipes and devices, names that are not UTF-8 or hold control characters are
@@ -102,10 +102,10 @@ class Tree:
         return sorted(found, key=lambda entry: entry.path)
 
     def lines(self, path: str) -> Iterator[str]:
-        """The lines of a text file below the root, one at a time.
+        """Yields the lines of a text file below the root, one at a time.
 
         Raises:
-            RawDataError: it is missing, leads out of the root, or it is absurdly large.
+            RawDataError: It is missing, leads out of the root, or it is absurdly large.
         """
         file = (self.root / path).resolve()
         if not file.is_relative_to(self.root) or not file.is_file():
@@ -160,7 +160,7 @@ def left_alone(entries: Sequence[Entry], where: str = "") -> list[str]:
 
 
 def is_image(entry: Entry) -> bool:
-    """Whether the extension is an image's."""
+    """Returns whether the extension is an image's."""
     return entry.suffix in IMAGE_SUFFIXES
 
 

@@ -22,7 +22,7 @@ Map = Callable[[Callable, Sequence], Iterator]
 
 
 def usable_cores() -> int:
-    """The number of cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -31,11 +31,11 @@ def parallel_map(images: int, cores: int | None = None) -> Iterator[Map]:
     """Gives a `map(function, items)` that runs in as many processes as pay off.
 
     Args:
-        images: how many images are to be worked on, which decides about processes.
-        cores: number of processes; all usable cores if None.
+        images: How many images are to be worked on, which decides about processes.
+        cores: Number of processes; all usable cores if None.
 
     Raises:
-        RawDataError: a process died.
+        RawDataError: A process died.
     """
     cores = cores or usable_cores()
     if cores == 1 or images < _WORTH_PROCESSES:

@@ -33,7 +33,7 @@ def write_shard(shard: Shard) -> int:
     """Writes a shard, one example at a time; gives the file's size in bytes.
 
     Raises:
-        RawDataError: a file has changed since it was checked, or the shard cannot be written.
+        RawDataError: A file has changed since it was checked, or the shard cannot be written.
     """
     adapter = file_adapters.ADAPTER_FOR_FORMAT[shard.file_format]
     records = (serialized(example) for example in _examples(shard.examples))

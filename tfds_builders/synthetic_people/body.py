@@ -112,11 +112,11 @@ def sample(seed: int, identity: int, *, variation: float, complexion: float) -> 
     """Draws the body of a person.
 
     Args:
-      seed: Seed of the data set.
-      identity: Identity of the person.
-      variation: How far bodies differ; 0 gives everyone the same one, 1 a wide adult range.
-      complexion: How far the colours of skin and hair differ, 0 to 1. They are the only colours
-        that survive a change of clothes.
+        seed: Seed of the data set.
+        identity: Identity of the person.
+        variation: How far bodies differ; 0 gives everyone the same one, 1 a wide adult range.
+        complexion: How far the colours of skin and hair differ, 0 to 1. They are the only colours
+            that survive a change of clothes.
     """
     rng = seeds.generator(seed, "body", identity)
     frame = rng.choice([-1.0, 1.0]) * rng.uniform(0.3, 1.0)

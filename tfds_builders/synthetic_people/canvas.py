@@ -23,10 +23,10 @@ def capsule_outlines(capsules: np.ndarray) -> np.ndarray:
     """Outlines tapered capsules: the convex hull of two discs.
 
     Args:
-      capsules: (M, 6): x, y, radius of one end and of the other.
+        capsules: (M, 6): x, y, radius of one end and of the other.
 
     Returns:
-      (M, 14, 2) corners of convex polygons.
+        (M, 14, 2) corners of convex polygons.
     """
     x1, y1, r1, x2, y2, r2 = capsules.T[..., None]
     dx, dy = x2 - x1, y2 - y1
@@ -45,7 +45,7 @@ def capsule_outlines(capsules: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _smoothing(count: int, steps: int) -> np.ndarray:
-    """Catmull-Rom weights: (1 + (count - 1) * steps, count), rows sum to 1."""
+    """Returns Catmull-Rom weights: (1 + (count - 1) * steps, count), rows sum to 1."""
     padded = np.eye(count)[np.clip(np.arange(-1, count + 1), 0, count - 1)]
     rows = []
     for i in range(count - 1):
@@ -71,7 +71,7 @@ class Canvas:
     """Collects shapes, then paints them from the back to the front.
 
     Attributes:
-      light: (x, y) direction in the picture from which light comes, length at most 1.
+        light: (x, y) direction in the picture from which light comes, length at most 1.
     """
 
     light: tuple[float, float]
@@ -83,10 +83,10 @@ class Canvas:
         """Adds a chain of rounded, shaded capsules.
 
         Args:
-          order: Shapes with a higher order cover the others.
-          points: (K + 1, 2 or more) x, y of the joints.
-          radii: K + 1 radii in pixels.
-          colours: One RGB colour for the chain or K for its parts.
+            order: Shapes with a higher order cover the others.
+            points: (K + 1, 2 or more) x, y of the joints.
+            radii: K + 1 radii in pixels.
+            colours: One RGB colour for the chain or K for its parts.
         """
         parts = len(points) - 1
         if np.ndim(colours) == 1:
@@ -104,9 +104,9 @@ class Canvas:
         """Adds a rounded, shaded column.
 
         Args:
-          order: As in `limb`.
-          sections: (S, 3) from top to bottom: x and y of the middle, half the width.
-          colour: RGB.
+            order: As in `limb`.
+            sections: (S, 3) from top to bottom: x and y of the middle, half the width.
+            colour: RGB.
         """
         count = len(sections)
         x, y, half = sections.T
@@ -123,11 +123,11 @@ class Canvas:
         """Adds a rounded, shaded ellipse.
 
         Args:
-          order: As in `limb`.
-          centre: x and y.
-          axes: Half the width and half the height.
-          colour: RGB.
-          slant: Shift to the right of every pixel further down.
+            order: As in `limb`.
+            centre: x and y.
+            axes: Half the width and half the height.
+            colour: RGB.
+            slant: Shift to the right of every pixel further down.
         """
         width, height = axes
         shape = _CIRCLE @ np.array([[width, 0.0], [slant * height, height]])
@@ -155,12 +155,12 @@ class Canvas:
         """Paints everything.
 
         Args:
-          height: Height of the picture in pixels.
-          width: Its width.
-          line_type: OpenCV's; `LINE_8` leaves no mixed colours at edges.
+            height: Height of the picture in pixels.
+            width: Its width.
+            line_type: OpenCV's; `LINE_8` leaves no mixed colours at edges.
 
         Returns:
-          (height, width, 4) uint8: RGB times alpha, and alpha.
+            (height, width, 4) uint8: RGB times alpha, and alpha.
         """
         if self._capsules:
             self._add_capsules()

@@ -28,16 +28,16 @@ def paint(
     """Paints a person on a transparent canvas.
 
     Args:
-      body: Whose body.
-      outfit: What is worn.
-      pose: The moment of the walk.
-      view: The camera.
-      light: Direction (x, y) in the picture from which light comes, length at most 1.
-      height: Height of the canvas in pixels.
-      width: Its width.
+        body: Whose body.
+        outfit: What is worn.
+        pose: The moment of the walk.
+        view: The camera.
+        light: Direction (x, y) in the picture from which light comes, length at most 1.
+        height: Height of the canvas in pixels.
+        width: Its width.
 
     Returns:
-      (height, width, 4) uint8: RGB times alpha, and alpha.
+        (height, width, 4) uint8: RGB times alpha, and alpha.
     """
     return _drawn(body, outfit, pose, view, light).paint(height, width)
 
@@ -67,15 +67,15 @@ def part_labels(
     """Labels a person's parts.
 
     Args:
-      body: Whose body.
-      outfit: What is worn.
-      pose: The moment of the walk.
-      view: The camera, to a canvas of `oversampling` times the mask's size.
-      mask: (height, width) bool, where the person is.
-      oversampling: A whole number.
+        body: Whose body.
+        outfit: What is worn.
+        pose: The moment of the walk.
+        view: The camera, to a canvas of `oversampling` times the mask's size.
+        mask: (height, width) bool, where the person is.
+        oversampling: A whole number.
 
     Returns:
-      (height, width) uint8, ATR's labels; 0 where the mask is False.
+        (height, width) uint8, ATR's labels; 0 where the mask is False.
     """
     colour = {code: 255.0 * np.array(code) for code in (_HAIR, _HAT, _SKIN, _UPPER, _LOWER)}
     upper = colour[_UPPER]

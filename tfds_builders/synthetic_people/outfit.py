@@ -141,12 +141,12 @@ def sample(
     """Draws an outfit.
 
     Args:
-      seed: Seed of the data set.
-      identity: Who wears it.
-      number: Which of the person's outfits.
-      frame: The person's frame, -1 to 1: only the odds of skirts and dresses depend on it.
-      looseness: Scale of how far garments stand off the body; 0 is skin-tight.
-      carry_probability: Chance of a bag; a hat has a third of it.
+        seed: Seed of the data set.
+        identity: Who wears it.
+        number: Which of the person's outfits.
+        frame: The person's frame, -1 to 1: only the odds of skirts and dresses depend on it.
+        looseness: Scale of how far garments stand off the body; 0 is skin-tight.
+        carry_probability: Chance of a bag; a hat has a third of it.
     """
     rng = seeds.generator(seed, "outfit", identity, number)
     side = -1 if frame < 0 else 1

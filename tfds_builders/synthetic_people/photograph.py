@@ -77,7 +77,7 @@ def _walk_past(world: World, split: str, identity: int, camera: str, number: int
 
 @functools.cache
 def _grain(seed: int, height: int, width: int) -> np.ndarray:
-    """A sheet of noise with standard deviation 1, larger than a picture."""
+    """Returns a sheet of noise with standard deviation 1, larger than a picture."""
     rng = seeds.generator(seed, "grain")
     return rng.standard_normal((2 * height, 2 * width, 3), dtype=np.float32)
 
@@ -106,12 +106,12 @@ def take(world: World, shot: Shot) -> tuple[np.ndarray, np.ndarray]:
     """Takes one picture.
 
     Args:
-      world: Settings of the data set.
-      shot: Which picture.
+        world: Settings of the data set.
+        shot: Which picture.
 
     Returns:
-      (height, width, 3) uint8 RGB, and the mask: (height, width) uint8, 255 on the person, clothes
-      and carried things included, where it covers half of a pixel or more.
+        (height, width, 3) uint8 RGB, and the mask: (height, width) uint8, 255 on the person,
+        clothes and carried things included, where it covers half of a pixel or more.
     """
     moment = _moment(world, shot)
     large = moment.paint(moment.view, *_canvas(world))
@@ -129,9 +129,9 @@ class Portrait:
     """What is cut out of a picture for methods that know of faces and parts.
 
     Attributes:
-      parts: (height, width) uint8, ATR's labels where the mask is 255.
-      face: (h, w, 3) uint8, the head as it is in the picture; None if it looks away.
-      face_restored: (`FACE`, `FACE`, 3) uint8, the same at a higher resolution, without noise.
+        parts: (height, width) uint8, ATR's labels where the mask is 255.
+        face: (h, w, 3) uint8, the head as it is in the picture; None if it looks away.
+        face_restored: (`FACE`, `FACE`, 3) uint8, the same at a higher resolution, without noise.
     """
 
     parts: np.ndarray

@@ -20,13 +20,13 @@ class Camera:
     """What is fixed for a camera.
 
     Attributes:
-      heading: Usual heading of those who walk past, radians.
-      elevation: How far it looks down, radians.
-      distance: Distance to the walk, metres.
-      zoom: Scale of people in their crops, about 1.
-      light: Direction (x, y) of light in the picture.
-      cast: (3,) factors of red, green and blue.
-      softness: Factor of the blur, about 1.
+        heading: Usual heading of those who walk past, radians.
+        elevation: How far it looks down, radians.
+        distance: Distance to the walk, metres.
+        zoom: Scale of people in their crops, about 1.
+        light: Direction (x, y) of light in the picture.
+        cast: (3,) factors of red, green and blue.
+        softness: Factor of the blur, about 1.
     """
 
     heading: float
@@ -63,7 +63,7 @@ def background(seed: int, name: str, height: int, width: int, contrast: float) -
     """Paints the place behind a camera's walk.
 
     Returns:
-      (height * 1.1, PANORAMA * width, 3) float32 RGB; a picture shows a part of it.
+        (height * 1.1, PANORAMA * width, 3) float32 RGB; a picture shows a part of it.
     """
     rng = seeds.generator(seed, "background", name)
     tall, wide = int(height * 1.1), PANORAMA * width

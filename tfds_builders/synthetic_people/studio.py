@@ -26,9 +26,9 @@ def develop(world: World, shot: Shot) -> dict[str, bytes]:
     """Draws one picture.
 
     Returns:
-      Files by the columns of `reid.features.make_example`: `image`, a JPEG; `mask`, a one-bit PNG;
-      of a world with parts a palette PNG and, unless the person looks away, `face` and
-      `face_restored`.
+        Files by the columns of `reid.features.make_example`: `image`, a JPEG; `mask`, a one-bit
+        PNG; of a world with parts a palette PNG and, unless the person looks away, `face` and
+        `face_restored`.
     """
     picture, mask = photograph.take(world, shot)
     if not world.parts:
@@ -51,12 +51,12 @@ def develop_all(
     """Draws pictures in the order of `shots`, a large number of them in several processes.
 
     Args:
-      world: Settings of the data set.
-      shots: What to draw.
-      cores: Number of processes, all usable cores if None. The pictures do not depend on it.
+        world: Settings of the data set.
+        shots: What to draw.
+        cores: Number of processes, all usable cores if None. The pictures do not depend on it.
 
     Yields:
-      The shot and its files, see `develop`.
+        The shot and its files, see `develop`.
     """
     shots = list(shots)
     chunks = [shots[start : start + _CHUNK] for start in range(0, len(shots), _CHUNK)]

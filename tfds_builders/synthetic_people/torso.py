@@ -39,11 +39,11 @@ class Shell:
         """Outlines the visible part between two angles around the body.
 
         Args:
-          start: Angle in radians: 0 is the front, pi / 2 the body's left.
-          stop: The other angle, more than `start`.
+            start: Angle in radians: 0 is the front, pi / 2 the body's left.
+            stop: The other angle, more than `start`.
 
         Returns:
-          (2 S, 2) corners, or None where the strip is out of sight.
+            (2 S, 2) corners, or None where the strip is out of sight.
         """
         x, y, width, depth, turn = self.rows.T
         half = np.hypot(width * np.cos(turn), depth * np.sin(turn))
@@ -112,12 +112,12 @@ def skirt(
     """Shapes a skirt, or the skirts of a coat or dress, around both legs.
 
     Args:
-      body: The person.
-      pose: Its joints: the hem follows the knees and ankles.
-      view: The camera.
-      length: Share of the leg that is covered.
-      ease: How far the cloth stands off.
-      flare: How much wider the hem is than the hips.
+        body: The person.
+        pose: Its joints: the hem follows the knees and ankles.
+        view: The camera.
+        length: Share of the leg that is covered.
+        ease: How far the cloth stands off.
+        flare: How much wider the hem is than the hips.
     """
     pelvis = pose.joints[walk.PELVIS]
     knees = pose.joints[walk.KNEE : walk.KNEE + 2]

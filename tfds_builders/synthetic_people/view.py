@@ -11,13 +11,13 @@ class View:
     """One camera's look at one person.
 
     Attributes:
-      yaw: Heading of the person against the camera, radians: 0 walks towards it, pi / 2 walks to
-        the right of the picture, pi walks away.
-      elevation: How far the camera looks down, radians.
-      distance: Distance of the camera, metres; a near one makes heads larger than feet.
-      pixels_per_metre: Scale at the person.
-      centre: Picture position (x, y) of the point `middle` metres above the ground.
-      middle: See `centre`.
+        yaw: Heading of the person against the camera, radians: 0 walks towards it, pi / 2 walks to
+            the right of the picture, pi walks away.
+        elevation: How far the camera looks down, radians.
+        distance: Distance of the camera, metres; a near one makes heads larger than feet.
+        pixels_per_metre: Scale at the person.
+        centre: Picture position (x, y) of the point `middle` metres above the ground.
+        middle: See `centre`.
     """
 
     yaw: float
@@ -31,10 +31,10 @@ class View:
         """Projects points.
 
         Args:
-          points: (..., 3) metres: left of the body, forward, up.
+            points: (..., 3) metres: left of the body, forward, up.
 
         Returns:
-          (..., 4): x and y in pixels, nearness to the camera in metres, pixels per metre there.
+            (..., 4): x and y in pixels, nearness to the camera in metres, pixels per metre there.
         """
         left, forward, up = points[..., 0], points[..., 1], points[..., 2] - self.middle
         sine, cosine = math.sin(self.yaw), math.cos(self.yaw)

@@ -75,11 +75,11 @@ def pose(
     """Places the joints.
 
     Args:
-      body: The person.
-      phase: Phase of the step in radians; the left leg is foremost at pi / 2.
-      effort: Scale of stride and arm swing, 1 for this person's usual walk.
-      lean: Forward lean beyond the person's own, radians.
-      carrying: Side of the arm that carries a bag (0 left, 1 right), or None.
+        body: The person.
+        phase: Phase of the step in radians; the left leg is foremost at pi / 2.
+        effort: Scale of stride and arm swing, 1 for this person's usual walk.
+        lean: Forward lean beyond the person's own, radians.
+        carrying: Side of the arm that carries a bag (0 left, 1 right), or None.
     """
     gait = body.gait
     out = np.zeros((COUNT, 3))

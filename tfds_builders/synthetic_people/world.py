@@ -50,32 +50,33 @@ class World:
     """Settings of a data set. The seed and these determine every pixel.
 
     Attributes:
-      seed: Seed of everything, not negative.
-      height: Height of the images in pixels.
-      width: Their width.
-      train_people: Number of people to train on.
-      test_people: Number of other people to test on.
-      splits: The splits.
-      infrared_cameras: Cameras that see warm skin bright, and clothes without colours or patterns.
-      parts: Whether masks hold part labels (ATR's), and faces are cut out.
-      images_per_pass: Images of one walk through the picture; then heading and place change.
-      change_every_walk: Whether people wear another outfit in every walk, not one of two.
-      body_variation: How far bodies and ways of walking differ: 0 makes all alike, 1 is what adults
-        differ by, more exaggerates.
-      height_visibility: How much of a person's height remains in the crop: 0 where every crop is
-        fitted to its person, 1 where the scale is the camera's.
-      complexion_variation: How far skin and hair colours differ, the colours that survive a
-        change of clothes; 0 to 1.
-      garment_looseness: How far clothes stand off the body; 0 is skin-tight.
-      carry_probability: Chance that an outfit has a bag; a hat has a third of it.
-      view_spread: Largest turn of a walk off its camera's usual heading, degrees.
-      away_share: Share of walks away from the camera.
-      pose_variation: Scale of the irregularity of stride, arms and lean from image to image.
-      crop_jitter: Standard deviation of the place and size of a crop, as a share of its height.
-      background_contrast: Contrast of backgrounds; 0 leaves grey.
-      light_variation: How far brightness and colour differ between cameras, walks and images.
-      blur: Standard deviation of the blur in a picture 128 pixels high, in pixels.
-      noise: Standard deviation of the sensor's noise, in grey levels.
+        seed: Seed of everything, not negative.
+        height: Height of the images in pixels.
+        width: Their width.
+        train_people: Number of people to train on.
+        test_people: Number of other people to test on.
+        splits: The splits.
+        infrared_cameras: Cameras that see warm skin bright, and clothes without colours or
+            patterns.
+        parts: Whether masks hold part labels (ATR's), and faces are cut out.
+        images_per_pass: Images of one walk through the picture; then heading and place change.
+        change_every_walk: Whether people wear another outfit in every walk, not one of two.
+        body_variation: How far bodies and ways of walking differ: 0 makes all alike, 1 is what
+            adults differ by, more exaggerates.
+        height_visibility: How much of a person's height remains in the crop: 0 where every crop is
+            fitted to its person, 1 where the scale is the camera's.
+        complexion_variation: How far skin and hair colours differ, the colours that survive a
+            change of clothes; 0 to 1.
+        garment_looseness: How far clothes stand off the body; 0 is skin-tight.
+        carry_probability: Chance that an outfit has a bag; a hat has a third of it.
+        view_spread: Largest turn of a walk off its camera's usual heading, degrees.
+        away_share: Share of walks away from the camera.
+        pose_variation: Scale of the irregularity of stride, arms and lean from image to image.
+        crop_jitter: Standard deviation of the place and size of a crop, as a share of its height.
+        background_contrast: Contrast of backgrounds; 0 leaves grey.
+        light_variation: How far brightness and colour differ between cameras, walks and images.
+        blur: Standard deviation of the blur in a picture 128 pixels high, in pixels.
+        noise: Standard deviation of the sensor's noise, in grey levels.
     """
 
     seed: int = 0
@@ -108,11 +109,11 @@ class Shot:
     """One picture.
 
     Attributes:
-      split: Name of the split.
-      identity: The person.
-      camera: The camera.
-      number: Counts the images of one person and camera in the order of time.
-      walk: Number of the walk; None where the camera alone decides what is worn.
+        split: Name of the split.
+        identity: The person.
+        camera: The camera.
+        number: Counts the images of one person and camera in the order of time.
+        walk: Number of the walk; None where the camera alone decides what is worn.
     """
 
     split: str
@@ -149,10 +150,10 @@ def uneven_counts(total: int, parts: int, rng: np.random.Generator) -> np.ndarra
     """Splits `total` images over `parts` people, some with twice as many as others.
 
     Returns:
-      (parts,) int64 that sum to `total`, at least 1 each.
+        (parts,) int64 that sum to `total`, at least 1 each.
 
     Raises:
-      ValueError: If there are fewer images than people.
+        ValueError: If there are fewer images than people.
     """
     if total < parts:
         raise ValueError(f"{total} images do not suffice for {parts} people and cameras")

@@ -82,7 +82,7 @@ def _check_cameras(tree: Tree) -> None:
 
 
 def _read_identities(tree: Tree) -> tuple[dict[int, str], list[Problem]]:
-    """The split of each listed identity; one in two splits is a problem.
+    """Returns the split of each listed identity; one in two splits is a problem.
 
     Raises:
         RawDataError: A list is missing or is none.
