@@ -22,7 +22,7 @@ from sicl_jax.data.dataset import Split, load_dataset
 from sicl_jax.data.pixels import Form
 from sicl_jax.data.prepare import Request, prepare
 from sicl_jax.report.run_report import run_report
-from sicl_jax.report.search_page import search_page
+from sicl_jax.report.search_page import search_pages
 from sicl_jax.retrieval.build import add_folder
 from sicl_jax.retrieval.index import GalleryIndex
 from sicl_jax.retrieval.searching import search
@@ -92,8 +92,11 @@ found = search(index, model, query, top=10)
 for result in found[:3]:
     best = result.hits[0]
     print(f"{result.query}: {best.path} ({best.similarity:.3f})")
-page = search_page(found, f"{len(index)} images", by_folder=arguments.crops is None)
-(out / "search.html").write_text(page)
+by_folder = arguments.crops is None
+for page, html in search_pages(
+    found, f"{len(index)} images", out / "search.html", by_folder=by_folder
+):
+    page.write_text(html)
 
 # %% How the training went
 (out / "report.html").write_text(run_report(out / "run"))

@@ -62,7 +62,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
     config = _run_file(_find(path))
     known = schema(config.get("method", ""))
     if extra := sorted(dict(flatten(config)).keys() - known.keys()):
-        raise UsageError(f"--config {path}: {_unknown(extra[0], known)}")
+        raise UsageError(f"--config {path}: {unknown(extra[0], known)}")
     for override in overrides:
         _apply(config, override, known)
     values = dict(flatten(config))
@@ -127,7 +127,7 @@ def _apply(config: ml_collections.ConfigDict, override: str, known: Mapping[str,
             f"--config.method={text}: another method has other fields; choose a config of it"
         )
     if name not in known:
-        raise UsageError(f"--config.{_unknown(name, known)}")
+        raise UsageError(f"--config.{unknown(name, known)}")
     value = _parse(text, known[name].default, name)
     *groups, last = name.split(".")
     for group in groups:
@@ -136,7 +136,8 @@ def _apply(config: ml_collections.ConfigDict, override: str, known: Mapping[str,
         config[last] = value
 
 
-def _unknown(name: str, known: Mapping[str, Field]) -> str:
+def unknown(name: str, known: Mapping[str, Field]) -> str:
+    """What is wrong with a field's name, and the nearest that there is."""
     if name in fields.RENAMED and fields.RENAMED[name] in known:
         return f"{name}: renamed; it is config.{fields.RENAMED[name]} now"
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)

@@ -14,14 +14,33 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from sicl_jax.errors import UsageError
+
 AXIS = "data"
 Index = tuple[slice, ...]
+_used: list[jax.Device] = []  # All if empty.
 
 
 @functools.cache
 def mesh() -> jax.sharding.Mesh:
-    """All devices of all processes, along one axis."""
-    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
+    """All devices of all processes, or those that `use` has left, along one axis."""
+    devices = _used or jax.devices()
+    kinds = (jax.sharding.AxisType.Auto,)
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=kinds, devices=devices)
+
+
+def use(count: int) -> None:
+    """Leaves the first so many devices to this process; call it before any other work.
+
+    Raises:
+        UsageError: There are fewer, or there are other processes.
+    """
+    if jax.process_count() > 1:
+        raise UsageError("--devices: of one process alone; several use all that they see")
+    if count > jax.device_count():
+        raise UsageError(f"--devices {count}: this machine has {jax.device_count()}")
+    _used[:] = jax.devices()[:count]
+    mesh.cache_clear()
 
 
 def on_cpu() -> bool:

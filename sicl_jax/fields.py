@@ -8,6 +8,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
+from sicl_jax.errors import UsageError
+
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
@@ -94,7 +96,9 @@ COMMON: Mapping[str, Field] = {
         changes_results=False,
     ),
     "model.pretrained": Field(
-        "", ANYTHING, "Weights to start from: a file, a name the method knows, or nothing."
+        "",
+        ANYTHING,
+        "Weights to start from: a file, a run's folder, a name that the method knows, or nothing.",
     ),
     "model.dtype": Field(
         "auto",
@@ -222,6 +226,34 @@ def misfit(fields: Mapping[str, Field], values: Mapping[str, Any]) -> tuple[str,
         if name in values and not field.rule.fits(values[name]):
             return name, field.rule.words
     return None
+
+
+def check_together(config: Mapping[str, Any]) -> None:
+    """Refuses values that make sense each by itself, but not together.
+
+    Args:
+        config: All fields, in groups.
+
+    Raises:
+        UsageError: A batch does not hold whole groups of images; images are smaller than what one
+            number of the last map sees move by (its stride).
+    """
+    each = config.get("sampler", {}).get("num_instances", 1)
+    if config["batch_size"] % each:
+        raise UsageError(
+            f"--config.batch_size={config['batch_size']}: has to be a multiple of "
+            f"--config.sampler.num_instances={each}"
+        )
+    model = config["model"]
+    if "stage_sizes" not in model:
+        return
+    stride = 2 ** len(model["stage_sizes"]) * model["last_stride"]
+    size = tuple(config["data"]["image_size"])
+    if min(size) < stride:
+        raise UsageError(
+            f"--config.data.image_size={size}: too small, the network's maps have a stride of "
+            f"{stride} pixels; 256 x 128 is usual, 64 x 32 the least of use"
+        )
 
 
 def has_type(value: Any, like: Any) -> bool:

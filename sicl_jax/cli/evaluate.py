@@ -52,10 +52,13 @@ def command(workdir, as_json, as_csv, as_latex, **choices):
     if as_json + as_csv + as_latex > 1:
         raise UsageError("--json, --csv, --latex: choose one of them")
     from sicl_jax.evaluation import tables
+    from sicl_jax.runs.metrics import read_log
 
     about, results = _evaluate(workdir, **choices)
     columns = ("dataset", "epoch", "stream", "flip", "reranked")
     conditions = {name: about[name] for name in columns}
+    if worse := read_log(workdir).made_worse():
+        click.echo(f"warning: {worse}", err=True)
     title = tables.describe(**conditions, draws=choices["draws"])
     if as_json:
         click.echo(tables.json_text(results, **about))
@@ -90,6 +93,7 @@ def _evaluate(
     import functools
 
     from sicl_jax import console, inference
+    from sicl_jax.errors import UserError
     from sicl_jax.evaluation import Reranking, by_camera
     from sicl_jax.training.loop import open_dataset
     from sicl_jax.training.testing import Tester
@@ -101,6 +105,11 @@ def _evaluate(
     seed = config.seed if seed is None else seed
     embedder = model.embedder(stream, flip, batch_size)
     tester = Tester(open_dataset(config, model.method), embedder, seed=seed)
+    if not tester.splits:
+        raise UserError(
+            f"{tester.dataset.directory}: {config.data.name} has no test splits; prepare it from "
+            "folders `train`, `query` and `gallery` (docs/data.md), or name another --dataset"
+        )
     results = tester.test(
         model.weights,
         only=only or None,

@@ -52,12 +52,12 @@ def command(index_dir, patterns, remove_missing, as_json, **choices):
         if removes:
             changes = build.remove(index_dir, patterns, missing=remove_missing)
             done |= {"removed": changes.removed, "images": changes.kept}
-            lines.append(f"{changes.removed} images removed")
+            lines.append(f"{_images(changes.removed)} removed")
         if choices["images"] is not None:
             changes = _add(index_dir, **choices)
             left_out = changes.left_out
             done |= {"added": changes.added, "images": changes.added + changes.kept}
-            lines.append(f"{changes.added} images added")
+            lines.append(f"{_images(changes.added)} added")
     for line in left_out:
         click.echo(f"left out: {line}", err=True)
     done["left_out"] = len(left_out)
@@ -65,6 +65,10 @@ def command(index_dir, patterns, remove_missing, as_json, **choices):
         click.echo(json.dumps(done))
     else:
         click.echo(f"{index_dir}: {', '.join(lines)}; it holds {done['images']}")
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
 
 
 def _add(index_dir, *, workdir, checkpoint, images, stream, flip, quiet, **choices):

@@ -46,4 +46,5 @@ def command(workdir, checkpoint, output, data_dir, batch_size, as_json, quiet):
     if as_json:
         click.echo(json.dumps({"report": str(output), "bytes": size}))
     else:
-        click.echo(f"{output} ({size / 2**20:.1f} MiB)")
+        words = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} KB"
+        click.echo(f"{output} ({words})")

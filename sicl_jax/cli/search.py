@@ -19,7 +19,7 @@ _PATH = click.Path(path_type=pathlib.Path)
 @click.option(
     "--page",
     type=click.Path(dir_okay=False, path_type=pathlib.Path),
-    help="Write the ranked galleries to this HTML file.",
+    help="Write the ranked galleries to this HTML file, and to further ones beside it if many.",
 )
 @click.option(
     "--by_folder",
@@ -45,11 +45,12 @@ def command(index_dir, query, page, by_folder, as_json, **choices):
     index = GalleryIndex.open(index_dir)
     found = _search(index, index_dir, query, **choices)
     if page is not None:
-        from sicl_jax.report.search_page import search_page
+        from sicl_jax.report.search_page import search_pages
         from sicl_jax.report.write import write_text
 
         about = f"{len(index)} images in {index_dir}; model {index.model['workdir']}"
-        write_text(page, search_page(found, about, by_folder=by_folder), "--page")
+        for path, html in search_pages(found, about, page, by_folder=by_folder):
+            write_text(path, html, "--page")
     if as_json:
         results = [
             {

@@ -60,7 +60,8 @@ def text(store: Store) -> str:
         lines.append("This copy differs from what was published; is it complete?")
     left_out = store.metadata.get("left_out", 0)
     if left_out:
-        lines.append(f"{left_out} files were left out, see {store.directory / 'problems.csv'}")
+        were = "file was" if left_out == 1 else "files were"
+        lines.append(f"{left_out} {were} left out, see {store.directory / 'problems.csv'}")
     return "\n".join(line.rstrip() for line in lines)
 
 

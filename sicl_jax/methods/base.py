@@ -11,6 +11,7 @@ change between steps.
 import abc
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
@@ -20,7 +21,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from sicl_jax import devices, optimizers
+from sicl_jax import devices, fields, optimizers
 from sicl_jax.clustering.dbscan import give_own_clusters
 from sicl_jax.data.dataset import Form, Split
 from sicl_jax.errors import UsageError
@@ -221,6 +222,7 @@ class Method(abc.ABC):
         """
         self.config = config
         self.sizes = dict(sizes or {})
+        fields.check_together(config)
 
     # ---- what a method has to say ----------------------------------------------------------
 
@@ -420,7 +422,7 @@ class Method(abc.ABC):
 
         Args:
             model: The network; what the weights do not hold stays as it is.
-            source: A file.
+            source: A file, or a name that the method knows.
 
         Raises:
             UserError: The file is missing, cannot be read or does not fit the model.
@@ -482,11 +484,16 @@ class Method(abc.ABC):
         return nnx.eval_shape(self.build)
 
     def initial_weights(self, seed: int) -> Weights:
-        """Weights drawn anew, on the host; published ones where `config.model.pretrained` says."""
+        """Weights drawn anew; a file's or a run's where `config.model.pretrained` names one."""
         model = self.abstract_model()
         self.draw_weights(model, seed)
-        if self.config.model.pretrained:
-            self.load_pretrained(model, self.config.model.pretrained)
+        source = self.config.model.pretrained
+        if source and pathlib.Path(source).is_dir():
+            from sicl_jax.runs import saved  # Runs know methods.
+
+            saved.fill(model, self, pathlib.Path(source))
+        elif source:
+            self.load_pretrained(model, source)
         return Weights.of(model)
 
     def model(self, weights: Weights) -> nnx.Module:

@@ -12,7 +12,7 @@ from sicl_jax.report.ticks import bounds, ticks
 
 _WIDTH, _HEIGHT = 420, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 10, 34
-_MOST_CURVES = 8
+MOST_CURVES = 8
 
 Points = list[tuple[float, float]]
 
@@ -49,7 +49,7 @@ def line_chart(
         top: Upper end of the y axis; by the values if None.
         words: A value in words, for ticks and tables.
     """
-    curves = [curve for curve in curves if curve.points][:_MOST_CURVES]
+    curves = [curve for curve in curves if curve.points][:MOST_CURVES]
     if not curves:
         return ""
     xs = sorted({x for curve in curves for x, _ in curve.points})

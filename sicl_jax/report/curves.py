@@ -9,7 +9,8 @@ from sicl_jax.runs.metrics import RunLog
 _PLACED = frozenset(
     {
         "step", "epoch", "loss", "learning_rate", "images_per_second", "unclustered",
-        "pseudo_identities", "ari", "nmi", "purity", "seconds_clustering", "seconds_training",
+        "clusters", "pseudo_identities", "ari", "nmi", "purity", "seconds_clustering",
+        "seconds_training",
     }
 )  # fmt: skip
 
@@ -100,7 +101,7 @@ def _unclustered(log: RunLog) -> str:
     if not images:
         return ""
     share = [(epoch, count / images) for epoch, count in log.curve("unclustered")]
-    return line_chart("Unclustered share", [Curve("unclustered", share)], words=percent, top=1.0)
+    return line_chart("Share of lone images", [Curve("lone", share)], words=percent, top=1.0)
 
 
 def _seconds(log: RunLog) -> list[Curve]:

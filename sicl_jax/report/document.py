@@ -7,7 +7,9 @@ import io
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
+
+from sicl_jax.errors import UserError
 
 THUMB_WIDTH = 88
 _QUALITY = 82
@@ -62,6 +64,25 @@ def picture(
     return f'<img src="{data_uri(image)}" alt="{text(alt)}"{source}>'
 
 
+def thumb(path: str) -> Image.Image:
+    """An image file at `THUMB_WIDTH`, twice as high; a grey one where the file is gone.
+
+    Raises:
+        UserError: It can no longer be read.
+    """
+    try:
+        with Image.open(path) as image:
+            image.draft("RGB", (4 * THUMB_WIDTH, 8 * THUMB_WIDTH))
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+    except FileNotFoundError:
+        return Image.new("RGB", (THUMB_WIDTH, 2 * THUMB_WIDTH), "#888888")
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read any more ({error}); index its folder anew"
+        ) from error
+    return upright.resize((THUMB_WIDTH, 2 * THUMB_WIDTH), Image.Resampling.BICUBIC)
+
+
 def data_uri(image: Image.Image) -> str:
     """A picture as a JPEG in an address."""
     buffer = io.BytesIO()
@@ -114,7 +135,7 @@ def document(
         f"<title>{text(title)}</title><style>{_resource('style.css')}</style></head><body>"
         '<a class="skip" href="#content">Skip to content</a>'
         f"<header><div><h1>{text(title)}</h1><p>{text(subtitle)}</p></div></header>"
-        f'<nav aria-label="Sections"><div>{links}{theme}</div></nav>'
+        f'<nav aria-label="Sections"><div><div class="links">{links}</div>{theme}</div></nav>'
         f'<main id="content">{content}</main>'
         f"<script>{_resource('script.js')}</script></body></html>\n"
     )

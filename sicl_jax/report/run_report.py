@@ -13,7 +13,6 @@ from sicl_jax.evaluation import (
     METRICS,
     Result,
     primary_protocol,
-    selection_protocol,
     selects_on_test,
 )
 from sicl_jax.evaluation.progress import MakeBar, silent
@@ -61,6 +60,10 @@ def run_report(
             f"This run is not finished: {log.epochs_done} of {log.epochs_in_all} epochs are done. "
             "The report shows it as it is now."
         )
+    if worse := log.made_worse():
+        state.append(worse[0].upper() + worse[1:] + ".")
+    for line in log.extensions:
+        state.append(f"Extended after epoch {line['epoch']}: {line['changes']}.")
     try:
         model = inference.load_run(folder, checkpoint)
         config = model.config.copy_and_resolve_references().unlock()
@@ -128,11 +131,13 @@ def _assemble(log: RunLog, state: list[str], sections: list[Part]) -> str:
 
 def _summary(log: RunLog) -> Part:
     start = log.start
-    facts = {
-        "data set": log.config.data.name,
-        "training images": f"{start['images']:,}" if "images" in start else "",
-        "epochs": f"{log.epochs_done} of {log.epochs_in_all}",
+    figures = {
         **_best(log),
+        "epochs": f"{log.epochs_done} of {log.epochs_in_all}",
+        "data set": log.config.data.name,
+    }
+    technical = {
+        "training images": f"{start['images']:,}" if "images" in start else "",
         "time spent": _hours(log),
         "device": f"{start.get('devices', '')} × {start['device']}" if "device" in start else "",
         "sicl_jax": start.get("sicl_jax", ""),
@@ -141,16 +146,17 @@ def _summary(log: RunLog) -> Part:
         "data fingerprint": start.get("dataset", "")[:12],
         "git commit": start.get("git_commit", "")[:12],
     }
+    folded = element("details", element("summary", "Technical facts"), _facts(technical))
+    return "summary", "Summary", section("summary", "Summary", _facts(figures), folded)
+
+
+def _facts(facts: Mapping[str, str]) -> str:
     items = [
         element("div", element("dt", text(name)), element("dd", text(value).replace("/", "/<wbr>")))
         for name, value in facts.items()
         if value
     ]
-    return (
-        "summary",
-        "Summary",
-        section("summary", "Summary", element("dl", *items, class_="facts")),
-    )
+    return element("dl", *items, class_="facts")
 
 
 def _best(log: RunLog) -> dict[str, str]:
@@ -160,20 +166,20 @@ def _best(log: RunLog) -> dict[str, str]:
         return {}
     dataset = log.config.data.name
     primary = primary_protocol(dataset, names)
-    chooser = selection_protocol(dataset, names, log.config.evaluate.select_by or None)
-    tests = [line for line in log.tests if primary in line and chooser in line]
-    best = max(tests, key=lambda line: line[chooser]["mAP"])
+    chooser, best = log.best_test()
     chosen_on = "the test images" if selects_on_test(dataset, chooser) else "validation images"
     facts = {
-        "protocol": _in_words(primary),
         "best mAP": f"{best[primary]['mAP']:.1%} (epoch {best['epoch']})",
         "rank-1 then": f"{best[primary]['rank1']:.1%}",
+    }
+    if log.tests[0]["epoch"] == 0:
+        before = log.tests[0][primary]
+        facts["before training"] = f"mAP {before['mAP']:.1%}, rank-1 {before['rank1']:.1%}"
+    return {
+        **facts,
+        "protocol": _in_words(primary),
         "checkpoint chosen by": f"mAP of {_in_words(chooser)}, on {chosen_on}",
     }
-    if tests[0]["epoch"] == 0:
-        before = tests[0][primary]
-        facts["before training"] = f"mAP {before['mAP']:.1%}, rank-1 {before['rank1']:.1%}"
-    return facts
 
 
 def _in_words(protocol: str) -> str:

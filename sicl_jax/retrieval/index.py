@@ -117,7 +117,7 @@ class GalleryIndex:
         total = len(self) + len(vectors)
         outgrown = total > flat_limit if self.is_exact else 2 * self._vectors.nlist < _lists(total)
         if outgrown:
-            self._vectors = _trained_lists(np.concatenate([self._all_vectors(), vectors]))
+            self._vectors = _trained_lists(np.concatenate([self.features(), vectors]))
         else:
             self._vectors.add(vectors)
         self.entries += entries
@@ -131,13 +131,14 @@ class GalleryIndex:
         kept = [row for row, entry in enumerate(self.entries) if entry.path not in paths]
         removed = len(self) - len(kept)
         if removed:
-            vectors = self._all_vectors()[kept]
+            vectors = self.features()[kept]
             self._vectors.reset()  # The lists' centres stay.
             self._vectors.add(vectors)
             self.entries = [self.entries[row] for row in kept]
         return removed
 
-    def _all_vectors(self) -> np.ndarray:
+    def features(self) -> Float32[np.ndarray, "N D"]:
+        """The features of all entries, in their order."""
         return self._vectors.reconstruct_n(0, len(self))
 
     # ---- search ----------------------------------------------------------------------------
@@ -240,7 +241,10 @@ def is_index(folder: pathlib.Path) -> bool:
 def _read_vectors(file: pathlib.Path) -> faiss.Index:
     """Reads what `save` wrote; sets no more memory aside at a time than the file is large."""
     faiss.set_deserialization_vector_byte_limit(file.stat().st_size)
-    return faiss.read_index(str(file))
+    try:
+        return faiss.read_index(str(file))
+    except RuntimeError as error:  # It speaks of its own source files.
+        raise ValueError(f"{file.name} is cut or damaged") from error
 
 
 def _text(folder: pathlib.Path) -> str:

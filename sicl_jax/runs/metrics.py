@@ -16,6 +16,7 @@ from tensorboardX.proto import event_pb2
 
 from sicl_jax import methods, schema
 from sicl_jax.errors import UserError
+from sicl_jax.evaluation import selection_protocol
 from sicl_jax.runs import workdir
 
 METRICS_FILE = "metrics.jsonl"
@@ -55,7 +56,12 @@ class MetricsLog:
             self._board = _Board(workdir / "tensorboard", step)
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
-        """Writes a line of `kind` ('start', 'resume', 'epoch' or 'test') after `step` steps.
+        """Writes a line after `step` steps.
+
+        Args:
+            kind: 'start', 'resume', 'extend', 'epoch' or 'test'.
+            step: Optimiser steps done.
+            values: By name.
 
         Raises:
             UserError: The disk is full, or otherwise refuses.
@@ -152,6 +158,7 @@ class RunLog:
         start: The line of its start: versions, device, data; empty if there is none.
         epochs: A line for each epoch done.
         tests: A line for each test.
+        extensions: A line for each time that more epochs were added to a finished run.
     """
 
     folder: pathlib.Path
@@ -159,6 +166,7 @@ class RunLog:
     start: dict[str, Any]
     epochs: list[dict[str, Any]]
     tests: list[dict[str, Any]]
+    extensions: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     @property
     def epochs_done(self) -> int:
@@ -174,6 +182,38 @@ class RunLog:
     def is_finished(self) -> bool:
         """Whether all epochs are done."""
         return self.epochs_done >= self.epochs_in_all
+
+    def best_test(self) -> tuple[str, dict[str, Any]] | None:
+        """The protocol that chooses the best checkpoint, and the line of the best test.
+
+        The test of the untrained network is not counted, unless there is no other.
+        """
+        names = self.protocols()
+        if not names:
+            return None
+        asked = self.config.evaluate.select_by or None
+        chooser = selection_protocol(self.config.data.name, names, asked)
+        tests = [line for line in self.tests if chooser in line]
+        tests = [line for line in tests if line["epoch"]] or tests
+        return chooser, max(tests, key=lambda line: line[chooser]["mAP"])
+
+    def made_worse(self) -> str:
+        """In words, that no test of the trained network came up to that of the untrained one.
+
+        Empty where one did, or where the untrained network was not tested.
+        """
+        found = self.best_test()
+        if found is None or self.tests[0]["epoch"] or not found[1]["epoch"]:
+            return ""
+        chooser, best = found
+        before, after = (line[chooser]["mAP"] for line in (self.tests[0], best))
+        if after > before:
+            return ""
+        return (
+            f"training made it worse: mAP of {chooser} was {before:.1%} before it and at best "
+            f"{after:.1%}, after epoch {best['epoch']}; weights to start from "
+            "(--config.model.pretrained), more epochs or another learning rate may help"
+        )
 
     def curve(self, name: str) -> Points:
         """(epoch, value) of a figure of the epochs, where it was logged."""
@@ -217,10 +257,11 @@ def read_log(folder: pathlib.Path) -> RunLog:
         start=(kinds["start"] or [{}])[-1],
         epochs=kinds["epoch"],
         tests=kinds["test"],
+        extensions=kinds["extend"],
     )
 
 
-_KINDS = ("start", "epoch", "test")
+_KINDS = ("start", "epoch", "test", "extend")
 
 _EPOCH = schema.record(
     {"epoch": schema.number, "step": schema.number},
@@ -231,6 +272,7 @@ _EPOCH = schema.record(
     },
 )
 _TEST = schema.record({"epoch": schema.number, "step": schema.number, "seconds": schema.number})
+_EXTENSION = schema.record({"epoch": schema.number, "changes": schema.text()})
 _RESULT = schema.record({"mAP": schema.number, "rank1": schema.number})
 _START = schema.record(
     {},
@@ -273,6 +315,8 @@ def _is_line(line: Any) -> bool:
         return False
     if line["kind"] == "epoch":
         return _EPOCH(line)
+    if line["kind"] == "extend":
+        return _EXTENSION(line)
     if line["kind"] == "test":
         figures = {n: v for n, v in line.items() if n not in ("kind", "epoch", "step", "seconds")}
         return _TEST(line) and all(map(_RESULT, figures.values()))

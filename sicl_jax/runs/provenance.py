@@ -13,6 +13,7 @@ import ml_collections
 
 import sicl_jax
 from sicl_jax import config as configs
+from sicl_jax import devices
 from sicl_jax.runs.metrics import read_lines
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "scikit-learn")
@@ -26,7 +27,7 @@ def provenance(config: ml_collections.ConfigDict, fingerprint: str) -> dict[str,
         "python": platform.python_version(),
         **versions,
         "device": jax.devices()[0].device_kind,
-        "devices": jax.device_count(),
+        "devices": devices.mesh().size,
         "config": configs.digest(config),
         "dataset": fingerprint,
         "git_commit": git_commit(),
@@ -62,7 +63,7 @@ def changes(folder: pathlib.Path, facts: Mapping[str, Any]) -> list[str]:
     Raises:
         UserError: `metrics.jsonl` is damaged.
     """
-    lines = [line for line in read_lines(folder) if line["kind"] in ("start", "resume")]
+    lines = [line for line in read_lines(folder) if line["kind"] in ("start", "resume", "extend")]
     before = lines[-1] if lines else {}
     both = facts.keys() & before.keys()
     return [f"{n}: {before[n]} -> {facts[n]}" for n in facts if n in both and facts[n] != before[n]]

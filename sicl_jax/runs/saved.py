@@ -15,13 +15,15 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from flax import nnx
 
-from sicl_jax import devices
+from sicl_jax import devices, methods
 from sicl_jax.errors import UsageError, UserError, one_line
 from sicl_jax.methods.base import Method, Weights
 from sicl_jax.runs import integrity
 from sicl_jax.runs.checkpoints import Progress
 from sicl_jax.runs.quiet import hush
+from sicl_jax.runs.workdir import read_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +128,52 @@ def load_pseudo_labels(
 
     restored, saved = _load(workdir, which, target)
     return devices.fetch(functools.reduce(operator.getitem, path, restored)), saved
+
+
+def fill(model: nnx.Module, method: Method, folder: pathlib.Path) -> None:
+    """Fills a new model from the best checkpoint of a run of the same method.
+
+    What the run has beyond the model (the silhouette's encoder, say) is left out. Arrays whose
+    sizes the data decide (classifiers, say) stay as they are where the data sets differ in them.
+
+    Args:
+        model: What to fill.
+        method: The method that built it.
+        folder: The run's workdir.
+
+    Raises:
+        UserError: There is no run, it is of another method, or its network does not fit.
+    """
+    where = f"config.model.pretrained={folder}"
+    config = read_config(folder)
+    if config.method != method.name:
+        raise UserError(
+            f"{where}: a run of {config.method}, not of {method.name}; export it, and name the file"
+        )
+
+    def abstract(saved: Saved) -> Weights:
+        return Weights.of(methods.create(config, saved.sizes).abstract_model())
+
+    weights, _ = load_weights(folder, "best", abstract)
+    theirs = _variables(weights.params, weights.frozen, weights.statistics)
+    # The run's network, had it been built for these data: tells whose sizes the data decide.
+    resized = _variables(nnx.state(methods.create(config, method.sizes).abstract_model()))
+    ours = _variables(nnx.state(model))
+    for path, variable in ours.items():
+        wanted = variable.shape
+        if path not in theirs or wanted not in (theirs[path].shape, resized[path].shape):
+            found = "lacks" if path not in theirs else f"has {theirs[path].shape} for"
+            raise UserError(
+                f"{where}: that run's network {found} {'.'.join(map(str, path))}, {wanted} here; "
+                "give config.model as that run has it"
+            )
+    same = {path: theirs[path] for path, v in ours.items() if theirs[path].shape == v.shape}
+    nnx.update(model, nnx.from_flat_state(same))
+
+
+def _variables(*states: nnx.State) -> dict[tuple, nnx.Variable]:
+    """The variables of some states, by path."""
+    return {path: leaf for state in states for path, leaf in nnx.to_flat_state(state)}
 
 
 def _load(

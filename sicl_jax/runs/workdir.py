@@ -7,9 +7,9 @@ from typing import Any
 import ml_collections
 
 from sicl_jax import config as configs
-from sicl_jax import fields
+from sicl_jax import fields, methods
 from sicl_jax.data.files import atomic_file
-from sicl_jax.errors import UserError, one_line
+from sicl_jax.errors import UsageError, UserError, one_line
 
 CONFIG_FILE = "config.json"
 DATASET_FILE = "dataset.json"
@@ -18,29 +18,63 @@ _OWN_FILES = frozenset(
 )
 
 
-def check(folder: pathlib.Path, config: ml_collections.ConfigDict, fingerprint: str) -> None:
-    """Refuses a folder that belongs to something else: other files, or another run.
+def is_owned(folder: pathlib.Path) -> bool:
+    """Whether a run owns a folder: it does from its first checkpoint on."""
+    return any(path.name.isdecimal() for path in (folder / "checkpoints").glob("*/*"))
 
-    A run owns its folder from its first checkpoint on; what failed before has no claim.
+
+def refuse_foreign(folder: pathlib.Path) -> None:
+    """Refuses a folder of anything but a run, before anything is written into it.
+
+    Raises:
+        UserError: No run owns it, and it holds files that are no run's.
+    """
+    if not folder.is_dir() or is_owned(folder):
+        return
+    if foreign := sorted(path.name for path in folder.iterdir() if path.name not in _OWN_FILES):
+        raise UserError(
+            f"{folder}: holds {foreign[0]}, which is no file of a run; choose an empty or new "
+            "--workdir"
+        )
+
+
+def check(
+    folder: pathlib.Path,
+    config: ml_collections.ConfigDict,
+    fingerprint: str,
+    *,
+    extend: bool = False,
+) -> list[str]:
+    """Refuses a folder that another run owns. What failed before a first checkpoint owns none.
+
+    Args:
+        folder: The workdir.
+        config: The experiment.
+        fingerprint: Of its data set.
+        extend: Whether the run that owns it may be trained on, with more epochs.
+
+    Returns:
+        `field: old -> new` for each field that differs, if it is to be extended.
 
     Raises:
         UserError: The folder holds a run of another config, or of data that have changed, or one
-            whose files are damaged; or it holds files that are no run's.
+            whose files are damaged.
     """
-    if not any(path.name.isdecimal() for path in (folder / "checkpoints").glob("*/*")):
-        if foreign := sorted(path.name for path in folder.iterdir() if path.name not in _OWN_FILES):
-            raise UserError(
-                f"{folder}: holds {foreign[0]}, which is no file of a run; choose an empty or new "
-                "--workdir"
-            )
-        return
+    if not is_owned(folder):
+        if extend:
+            raise UserError(f"--extend: no run in {folder}; train one first, without --extend")
+        return []
     if not (folder / CONFIG_FILE).exists():
         raise _damaged(folder / CONFIG_FILE, "it is missing")
-    changes = configs.differences(read_config(folder), config)
-    if changes:
+    owner = read_config(folder)
+    changes = configs.differences(owner, config)
+    if changes and extend:
+        _check_extension(owner, config, changes)
+    elif changes:
+        may = " (or --extend that one)" if _is_extension(changes) else ""
         raise UserError(
             f"{folder} holds a run of another config ({'; '.join(changes[:5])}): "
-            "choose another --workdir"
+            f"choose another --workdir{may}"
         )
     before = _read(folder / DATASET_FILE)
     if not isinstance(before, dict) or "fingerprint" not in before:
@@ -49,6 +83,31 @@ def check(folder: pathlib.Path, config: ml_collections.ConfigDict, fingerprint: 
         raise UserError(
             f"{folder}: the data set {config.data.name} has changed since this run began "
             f"(fingerprint {before['fingerprint']} -> {fingerprint}): choose another --workdir"
+        )
+    return changes
+
+
+def _is_extension(changes: list[str]) -> bool:
+    """Whether nothing but epochs and the learning rate's schedule differ."""
+    return all(each.startswith(("config.epochs:", "config.schedule.")) for each in changes)
+
+
+def _check_extension(
+    before: ml_collections.ConfigDict, config: ml_collections.ConfigDict, changes: list[str]
+) -> None:
+    if not _is_extension(changes):
+        raise UsageError(
+            f"--extend: only config.epochs and config.schedule may change, not {'; '.join(changes)}"
+        )
+    old, new = (methods.create(each).stages for each in (before, config))
+    if new[-1].epochs <= old[-1].epochs:
+        raise UsageError(
+            f"--extend: config.epochs was {before.epochs} and is {config.epochs}; give more"
+        )
+    if [stage.epochs for stage in old[:-1]] != [stage.epochs for stage in new[:-1]]:
+        raise UsageError(
+            f"--extend: config.epochs are those of stage {new[0].name}, which is done: only the "
+            "last stage can be extended; train anew"
         )
 
 

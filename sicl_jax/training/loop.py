@@ -20,6 +20,7 @@ from sicl_jax.errors import UserError
 from sicl_jax.methods.base import Method
 from sicl_jax.methods.embedder import Embedder, columns_of
 from sicl_jax.runs import workdir
+from sicl_jax.runs.metrics import read_log
 from sicl_jax.runs.provenance import changes, provenance
 from sicl_jax.training import feeds, numbers, signals, steps
 from sicl_jax.training.position import Position
@@ -33,6 +34,7 @@ def train(
     config: ml_collections.ConfigDict,
     folder: pathlib.Path,
     *,
+    extend: bool = False,
     quiet: bool = False,
     debug_nans: bool = False,
     profile: pathlib.Path | None = None,
@@ -45,6 +47,7 @@ def train(
     Args:
         config: The experiment.
         folder: The workdir; made if it does not exist.
+        extend: Train the run there on, with the more epochs that the config has.
         quiet: No progress bars.
         debug_nans: Find the operation that first makes a number that is not one; slow.
         profile: Where to write a trace of some calls.
@@ -63,6 +66,7 @@ def train(
     dataset = open_dataset(config, method)
     processes.require_same(configs.digest(config), "config")
     processes.require_same(dataset.fingerprint, f"data set {config.data.name}")
+    processes.on_first(lambda: workdir.refuse_foreign(folder))
     trace = Profile(profile)
     if not processes.is_first():
         quiet, say = True, _say_nothing
@@ -71,7 +75,13 @@ def train(
         processes.held_by_first(lambda: lock.hold(folder, say)),
         numbers.debugging(debug_nans),
     ):
-        processes.on_first(lambda: workdir.check(folder, config, dataset.fingerprint))
+        changed: list[str] = []  # Filled on the first process.
+
+        def check() -> np.ndarray:
+            changed.extend(workdir.check(folder, config, dataset.fingerprint, extend=extend))
+            return np.array(bool(changed))
+
+        extends = processes.on_first(check, like=np.array(False))
         data = dataset.split("train")
         if len(data) < config.batch_size:
             raise UserError(
@@ -82,8 +92,25 @@ def train(
             say(f"warning: {warning}")
         with Position(folder, method, data, dataset.fingerprint, stop, say) as position, trace:
             position.stop_if_asked()
+            if extends:
+                _extend(position, dataset, changed, say)
             run = _Run(config, dataset, data, position, trace, quiet, say)
-            return run.train(folder)
+            results = run.train(folder)
+        if processes.is_first() and (worse := read_log(folder).made_worse()):
+            say(f"warning: {worse}")
+        return results
+
+
+def _extend(position: Position, dataset: ReidDataset, changed: list[str], say) -> None:
+    """Trains a run on: tells, and logs, what of its config is another one from here on."""
+    facts = provenance(position.method.config, dataset.fingerprint)
+    changes = "; ".join(changed)
+    position.extend({**facts, "epoch": position.progress.epoch, "changes": changes})
+    say(
+        f"extended after epoch {position.progress.epoch}: {changes}; what follows the "
+        "number of epochs (learning rates, for one) goes on by the new schedule, so this is not "
+        "what one run of all epochs would have given"
+    )
 
 
 def _say_nothing(line: str) -> None:
@@ -282,15 +309,17 @@ class _Run:
             self.dataset.name, results, self.position.method.select_by(self.dataset.name)
         )
         chosen, best = results[name], self.position.progress.best
-        # All save it or none: the last bit of a figure may differ from machine to machine.
+        # All save it or none: the last bit of a figure may differ from machine to machine. The
+        # untrained network is never the best one, however bad the others are.
         is_best = bool(
             processes.on_first(
-                lambda: np.array(best is None or chosen.mAP > best), like=np.array(False)
+                lambda: np.array(epoch > 0 and (best is None or chosen.mAP > best)),
+                like=np.array(False),
             )
         )
         self.say(
             f"test after epoch {epoch}: {name}: rank-1 {chosen.rank1:.1%}, mAP {chosen.mAP:.1%}"
-            + (" (best)" if is_best and epoch else "")
+            + (" (best)" if is_best else "")
         )
         if is_best:
             done |= {"best": chosen.mAP, "best_step": self.position.step}

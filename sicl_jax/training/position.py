@@ -7,7 +7,7 @@ checkpoint is these three, and going on from it writes the same `metrics.jsonl` 
 import dataclasses
 import pathlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -122,6 +122,18 @@ class Position:
         """
         self.progress = dataclasses.replace(self.progress, metrics_bytes=self.log.length, **changes)
 
+    def extend(self, line: Mapping[str, Any]) -> None:
+        """A finished run goes on with another config: logs so, and makes the folder that one's.
+
+        Args:
+            line: For the log; what changed is under `changes`.
+        """
+        self.log.write("extend", self.step, line)
+        self.advance()
+        self.save()
+        self.wait()  # Were the config written first, a run killed here would lose the line.
+        self._claim()
+
     def save(self) -> None:
         """Starts to write the latest checkpoint; the first one makes the folder this run's.
 
@@ -131,11 +143,14 @@ class Position:
         if bad := numbers.weights_not_finite(self.state):
             self.abandon(self.step, bad[:3])
         if self._saved is None:
-            config, fingerprint = self.method.config, self._fingerprint
-            processes.on_first(lambda: workdir.claim(self._folder, config, fingerprint))
+            self._claim()
         self.log.sync()
         self._checkpoints.save(self.step, self.state, self.progress)
         self._saved = self.progress
+
+    def _claim(self) -> None:
+        config, fingerprint = self.method.config, self._fingerprint
+        processes.on_first(lambda: workdir.claim(self._folder, config, fingerprint))
 
     def save_best(self) -> None:
         """Starts to write the best checkpoint; call `save` first."""

@@ -1,4 +1,14 @@
-"""ImageNet weights of torchvision's ResNets, from a file or the Hugging Face cache."""
+"""Published weights of ResNets of torchvision's shape, from a file or the Hugging Face cache.
+
+Beside torchvision itself several projects publish such ResNets, with its names behind a prefix and
+a head of their own, which is left out here:
+
+    torchvision, timm       conv1.weight, layer1.0.conv1.weight, ...; fc
+    torchreid               the same, under `state_dict`; fc, classifier
+    MoCo, LUPerson          module.encoder_q.conv1.weight, ...; encoder_q.fc, encoder_k, queue;
+                            or, as LUPerson published its own, the same as torchvision
+    fast-reid               backbone.conv1.weight, ... under `model`; heads, pixel_mean, pixel_std
+"""
 
 import os
 import pathlib
@@ -25,7 +35,8 @@ _VERSIONS = {
     "imagenet_v2": ("tv2_in1k", (50, 101, 152)),
 }
 _FILE = "model.safetensors"
-_CLASSIFIER = ("fc.weight", "fc.bias")
+_PREFIXES = ("", "encoder_q.", "backbone.")
+_HEADS = ("fc.", "classifier.")
 
 
 def names(resnet: ResNet) -> torch_names.Names:
@@ -47,7 +58,18 @@ def assign(
     resnet: ResNet, arrays: Mapping[str, np.ndarray], source: str | os.PathLike[str]
 ) -> None:
     """Fills a backbone from arrays already read; `source` is named in errors."""
-    torch_names.assign(names(resnet), arrays, source, ignored=_CLASSIFIER)
+    torch_names.assign(names(resnet), backbone(arrays), source)
+
+
+def backbone(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of a file's ResNet under torchvision's names, its head left out.
+
+    Args:
+        arrays: By the file's names, less `module.`.
+    """
+    prefix = next((prefix for prefix in _PREFIXES if f"{prefix}conv1.weight" in arrays), "")
+    found = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+    return {name: array for name, array in found.items() if not name.startswith(_HEADS)}
 
 
 def find(source: str, config: ResNetConfig) -> str | pathlib.Path:
@@ -59,10 +81,16 @@ def find(source: str, config: ResNetConfig) -> str | pathlib.Path:
         config: The architecture.
 
     Raises:
-        UserError: torchvision has no such architecture, or the file is not in the cache; the
-            message is the command that puts it there.
+        UserError: There is no such file; torchvision has no such architecture; or its file is not
+            in the cache, and then the message is the command that puts it there.
     """
     if source not in _VERSIONS:
+        if not pathlib.Path(source).exists():
+            raise UserError(
+                f"config.model.pretrained={source}: no such file; name a file of weights, the "
+                f"folder of a run, or {' or '.join(_VERSIONS)}, or leave it empty to begin with "
+                "random weights"
+            )
         return source
     version, depths = _VERSIONS[source]
     depth = _DEPTHS.get((config.block, tuple(config.stage_sizes)))

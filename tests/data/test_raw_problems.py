@@ -202,7 +202,7 @@ def test_masks_in_the_raw_folder_are_found(prcc, prepare_prcc):
 
 def test_masks_that_show_nobody_are_mentioned(prcc, prepare_prcc):
     Image.fromarray(np.zeros((48, 24), bool)).save(prcc.masks / f"{TRAIN}.png")
-    assert "1 masks show no person" in prepare_prcc().warnings
+    assert "1 mask shows no person" in prepare_prcc().warnings
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,7 @@ def test_an_index_follows_its_folder(sicl, indexed):
     code, out, _ = sicl("index", "--index", folder, "--remove_missing", "--json")
     assert code == 0 and json.loads(out)["removed"] == 1 and json.loads(out)["images"] == 8
     code, out, _ = sicl("index", "--index", folder, "--remove", changed.name)
-    assert code == 0 and "1 images removed; it holds 7" in out
+    assert code == 0 and "1 image removed; it holds 7" in out
     failed(sicl("index", "--index", folder, "--remove", "cam9/*"), "matches cam9/*")
 
 

@@ -94,12 +94,14 @@ def check(
             good.append((found, checked))
     empty = sum(checked.empty for _, checked in good)
     if empty:
-        warnings.append(f"{empty} masks show no person")
+        shows = "mask shows" if empty == 1 else "masks show"
+        warnings.append(f"{empty} {shows} no person")
     good = _with_separate_identities(good, listing, noted, warnings)
     if noted and not skip_bad:
+        found, files = ("problem", "this file") if len(noted) == 1 else ("problems", "these files")
         raise ProblemsFoundError(
-            f"{listing.raw}: {len(noted)} problems ({problems.summary(noted)}); mend them, or "
-            "leave these files out with --skip_bad",
+            f"{listing.raw}: {len(noted)} {found} ({problems.summary(noted)}); mend what is "
+            f"listed, or leave {files} out with --skip_bad",
             sorted(noted),
         )
     splits = _examples(good, source.lossy_masks)

@@ -33,13 +33,13 @@ def load_pretrained(encoder: Encoder, source: str, config: ResNetConfig) -> None
 
     Args:
         encoder: What to fill; its other weights stay as they are.
-        source: A file, recognised by the names in it, or `'imagenet'`.
+        source: A file, recognised by the names in it, or a name of `torchvision.find`.
         config: The shape of the encoder.
 
     Raises:
         UserError: The file is missing, cannot be read or does not fit the encoder.
     """
-    path = torchvision.imagenet_file(config) if source == "imagenet" else source
+    path = torchvision.find(source, config)
     arrays = load_state_dict(path, strip_prefix=_PREFIX)
     if recognize(arrays):
         torch_names.assign(torch_names.encoder(encoder), arrays, path)

@@ -80,12 +80,6 @@ class Cssc(Method):
             model.last_stride,
             model.batch_norm_parts,
         )
-        num_instances = config.sampler.num_instances
-        if config.batch_size % num_instances:
-            raise UsageError(
-                f"--config.batch_size={config.batch_size}: has to be a multiple of "
-                f"--config.sampler.num_instances={num_instances}"
-            )
         if len(model.stage_sizes) < 2 or model.stage_sizes[-1] != 3:
             raise UsageError(
                 f"--config.model.stage_sizes={tuple(model.stage_sizes)}: the last of two stages or "

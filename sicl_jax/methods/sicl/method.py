@@ -38,7 +38,7 @@ from sicl_jax.methods.sicl import losses
 from sicl_jax.methods.sicl import weights as released
 from sicl_jax.methods.sicl.model import TwoStreamModel
 from sicl_jax.models.resnet import ResNetConfig
-from sicl_jax.weights import torch_names
+from sicl_jax.weights import torch_names, torchvision
 
 
 @jax.tree_util.register_dataclass
@@ -136,7 +136,12 @@ class Sicl(Method):
         return forms
 
     def check(self, data: Split) -> list[str]:
-        """Refuses silhouettes without masks; warns of masks without a person."""
+        """Refuses missing masks and more neighbours than there can be; warns of empty masks."""
+        if (most := len(data) - 1) < (num := self.config.neighbors.num):
+            raise UserError(
+                f"--config.neighbors.num={num}: {len(data)} training images have at most {most} "
+                "neighbour clusters; 3 to 10 are usual"
+            )
         if not self.config.silhouettes:
             return []
         if not data.all_have("mask"):
@@ -165,7 +170,7 @@ class Sicl(Method):
     @classmethod
     def recognize(cls, arrays: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
         """A checkpoint of the authors, or a ResNet of torchvision's names: an RGB encoder."""
-        shape = torch_names.resnet_shape(arrays)
+        shape = torch_names.resnet_shape(torchvision.backbone(arrays))
         return shape and {"silhouettes": False, **shape}
 
     @classmethod
@@ -201,19 +206,26 @@ class Sicl(Method):
             like=(np.zeros(len(data), np.int32), np.zeros(4, np.int32)),
         )
         clusters, unclustered, largest, ties = map(int, figures)
+        neighbors = epoch * self.config.neighbors.num // self.config.epochs
         figures = {
             "clusters": clusters,
             "unclustered": unclustered,
             "largest_cluster": largest,
             "ties": ties,
             "pseudo_identities": int(labels.max()) + 1,
-            "neighbors": epoch * self.config.neighbors.num // self.config.epochs,
+            "neighbors": neighbors,
         }
+        warnings = clustering_warnings(figures, before, len(data))
+        if neighbors >= (identities := figures["pseudo_identities"]):
+            warnings.append(
+                f"{neighbors} neighbour clusters are asked for, and each has {identities - 1} "
+                "others: all count as neighbours; lower --config.neighbors.num"
+            )
         return EpochStart(
             self.with_labels(state, labels, epoch),
             figures,
             f"{clusters} clusters, {unclustered} lone images ({unclustered / len(data):.0%})",
-            tuple(clustering_warnings(figures, before, len(data))),
+            tuple(warnings),
         )
 
     def diagnose(self, memory: SiclMemory, data: Split) -> dict[str, float]:
@@ -383,10 +395,11 @@ class Sicl(Method):
 
 
 def _cluster(rows: np.ndarray, config) -> tuple[np.ndarray, np.ndarray]:
-    """Pseudo-labels (N,) int32; clusters, unclustered images, the largest cluster's, and ties."""
+    """Pseudo-labels (N,) int32; clusters, lone images, images of the largest cluster, and ties."""
     found = clustering.cluster(rows, **config)
     largest = found.counts.max()
-    figures = (found.num_clusters, found.num_unclustered, largest, found.num_ties)
+    groups = found.num_clusters - found.num_unclustered  # Lone images are not clusters.
+    figures = (groups, found.num_unclustered, largest, found.num_ties)
     return found.labels.astype(np.int32), np.array(figures, np.int32)
 
 

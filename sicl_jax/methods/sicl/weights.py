@@ -62,7 +62,7 @@ def load_pretrained(model: TwoStreamModel, source: str, config: ResNetConfig) ->
 
     Args:
         model: What to fill; its other weights stay as they are.
-        source: A file, recognised by the names in it, or `'imagenet'`.
+        source: A file, recognised by the names in it, or a name of `torchvision.find`.
         config: The shape of the encoders.
 
     Raises:
