@@ -25,7 +25,7 @@ class Row:
         method: The method, or `EVERY_METHOD`.
         name: Dotted.
         field: What it is.
-        set_by: The config files that give it another value, as `sicl_prcc: 5`.
+        set_by: Other values that config files give it, as `5 in sicl_prcc, sicl_ltcc`.
     """
 
     method: str
@@ -66,19 +66,16 @@ def rows() -> list[Row]:
     for method in METHODS.names():
         own = METHODS.get(method).fields
         found += [Row(method, name, field) for name, field in own.items()]
-    return [
-        dataclasses.replace(
-            row,
-            set_by=tuple(
-                f"{file}: {_value(value)}"
-                for file, method, name, value in changed
-                if name == row.name
-                and (row.method == method or _is_common(row, method))
-                and name not in _NAMED_BY_ALL
-            ),
-        )
-        for row in found
-    ]
+    return [dataclasses.replace(row, set_by=_set_by(row, changed)) for row in found]
+
+
+def _set_by(row: Row, changed: Sequence[tuple[str, str, str, Any]]) -> tuple[str, ...]:
+    files: dict[str, list[str]] = {}
+    for file, method, name, value in changed:
+        is_this = row.method == method or _is_common(row, method)
+        if name == row.name and is_this and name not in _NAMED_BY_ALL:
+            files.setdefault(_value(value), []).append(file)
+    return tuple(f"{value} in {', '.join(names)}" for value, names in files.items())
 
 
 # Every config file says these, and means itself.

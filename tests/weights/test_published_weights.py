@@ -213,3 +213,66 @@ def test_absent_imagenet_weights_tell_how_to_fetch_them():
     for name in ("imagenet", "imagenet_v2"):
         with pytest.raises(UserError, match="name a file instead"):
             torchvision_weights.find(name, SMALL)
+
+
+def _torchvision(backbone):
+    return torch_names.collect(torchvision_weights.names(backbone))
+
+
+@pytest.mark.parametrize(
+    ("layout", "suffix"),
+    [
+        (lambda own, head: {**own, "fc.weight": head}, ".safetensors"),  # timm, torchvision
+        (lambda own, head: {"state_dict": {**own, "classifier.weight": head}, "epoch": 60}, ".pth"),
+        (lambda own, head: own, ".pth"),  # LUPerson, as published
+        (
+            lambda own, head: {
+                "state_dict": {
+                    **{f"module.encoder_q.{name}": array for name, array in own.items()},
+                    **{f"module.encoder_k.{name}": array + 1 for name, array in own.items()},
+                    "module.encoder_q.fc.0.weight": head,
+                    "module.queue": head,
+                    "module.queue_ptr": np.zeros(1, np.int64),
+                },
+                "arch": "resnet50",
+            },
+            ".pth.tar",
+        ),
+        (
+            lambda own, head: {
+                "model": {
+                    "pixel_mean": np.zeros((1, 3, 1, 1), np.float32),
+                    "pixel_std": np.ones((1, 3, 1, 1), np.float32),
+                    **{f"backbone.{name}": array for name, array in own.items()},
+                    "heads.bottleneck.0.weight": head[0],
+                    "heads.weight": head,
+                }
+            },
+            ".pth",
+        ),
+    ],
+    ids=["torchvision-timm", "torchreid", "luperson", "moco", "fast-reid"],
+)
+def test_backbones_of_the_fields_public_checkpoints(tmp_path, layout, suffix):
+    source = drawn_encoder(0).backbone
+    own = _torchvision(source)
+    content = layout(own, np.zeros((5, 32), np.float32))
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".safetensors":
+        safetensors.numpy.save_file(content, path)
+    else:
+        save_state_dict(path, content)
+    model = two_streams()
+    released_weights.load_pretrained(model, str(path), SMALL)
+    for encoder in (model.rgb, model.silhouette):
+        for name, array in _torchvision(encoder.backbone).items():
+            np.testing.assert_array_equal(array, own[name])
+
+
+def test_a_backbone_of_another_kind_is_refused_not_loaded_in_part(tmp_path):
+    """fast-reid's networks with instance norms or non-local blocks have what ours lacks."""
+    own = {f"backbone.{n}": a for n, a in _torchvision(drawn_encoder(0).backbone).items()}
+    own["backbone.NL_2.0.g.weight"] = np.zeros((1, 2, 1, 1), np.float32)
+    save_state_dict(tmp_path / "w.pth", {"model": own})
+    with pytest.raises(UserError, match=r"has NL_2\.0\.g\.weight, which the model does not"):
+        released_weights.load_pretrained(two_streams(), str(tmp_path / "w.pth"), SMALL)
