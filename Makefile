@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: .venv/.installed-cpu
 	$(BIN)/sicl-jax demo --workdir runs/demo
@@ -14,6 +14,13 @@ test: .venv/.installed-test
 lint: .venv/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# The table of all fields, and the API reference; then every link is looked up.
+docs: .venv/.installed-docs
+	$(BIN)/sicl-jax config --markdown > docs/config.md
+	rm -rf build/docs
+	$(BIN)/pdoc --docformat google --output-directory build/docs sicl_jax tfds_builders.reid
+	$(BIN)/python docs/check_links.py README.md CONTRIBUTING.md CHANGELOG.md docs build/docs
 
 clean:
 	rm -rf .venv runs build *.egg-info
@@ -28,4 +35,8 @@ clean:
 
 .venv/.installed-test: .venv/.installed-cpu
 	$(PIP) --editable '.[cpu,test]'
+	touch $@
+
+.venv/.installed-docs: .venv/.installed-cpu
+	$(PIP) --editable '.[cpu,docs]'
 	touch $@
