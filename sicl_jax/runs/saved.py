@@ -151,10 +151,7 @@ def fill(model: nnx.Module, method: Method, folder: pathlib.Path) -> None:
             f"{where}: a run of {config.method}, not of {method.name}; export it, and name the file"
         )
 
-    def abstract(saved: Saved) -> Weights:
-        return Weights.of(methods.create(config, saved.sizes).abstract_model())
-
-    weights, _ = load_weights(folder, "best", abstract)
+    weights, *_ = load_weights(folder, "best", lambda found: methods.create(config, found.sizes))
     theirs = _variables(weights.params, weights.frozen, weights.statistics)
     # The run's network, had it been built for these data: tells whose sizes the data decide.
     resized = _variables(nnx.state(methods.create(config, method.sizes).abstract_model()))
