@@ -29,7 +29,7 @@ def test_every_field_of_every_method_is_explained():
 
 
 def test_a_field_a_group_and_a_slip(sicl):
-    code, out, _ = sicl("config", "--explain", "--config.memory.momentum")
+    code, out, _ = sicl("config", "--explain", "config.memory.momentum")
     assert code == 0 and "--config.memory.momentum=0.2  (sicl; number, from 0 to 1)" in out
     code, out, _ = sicl("config", "--explain", "schedule")
     assert code == 0 and out.count("(every method; ") > 5
