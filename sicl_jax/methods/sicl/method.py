@@ -216,7 +216,7 @@ class Sicl(Method):
             "neighbors": neighbors,
         }
         warnings = clustering_warnings(figures, before, len(data))
-        if neighbors >= (identities := figures["pseudo_identities"]):
+        if not warnings and neighbors >= (identities := figures["pseudo_identities"]):
             warnings.append(
                 f"{neighbors} neighbour clusters are asked for, and each has {identities - 1} "
                 "others: all count as neighbours; lower --config.neighbors.num"
