@@ -59,8 +59,8 @@ class Model:
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width that images are resized to."""
-        return self.method.forms["image"].size
+        """Height and width that images (faces, if the model sees these alone) are resized to."""
+        return self.method.forms[next(iter(self.method.streams.values()))[0]].size
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -9,7 +9,8 @@ from sicl_jax.methods.base import Method
 from sicl_jax.register import METHODS
 
 # Columns that a method may read in training, and what counts them in a data set's card. Cameras are
-# not among them: a method that reads them does without where they are unknown.
+# not among them: a method that reads them does without where they are unknown. Nor are pictures
+# that a method asks for one by one (`has_face_restored`): it does without those that are missing.
 _COUNTED = {
     "identity": "identities",
     "mask": "masks",
@@ -45,6 +46,10 @@ def lacking(counts: Mapping[str, int]) -> dict[str, list[str]]:
     for name in METHODS.names():
         method = create(configs.base(name))
         columns = (*method.labels, *method.forms)
-        needed = [_COUNTED[column] for column in columns if column in _COUNTED]
+        needed = [
+            _COUNTED[column]
+            for column in columns
+            if column in _COUNTED and f"has_{column}" not in method.labels
+        ]
         found[name] = [count for count in needed if not counts.get(count)]
     return found

@@ -38,8 +38,9 @@ class Beside:
     """What lies beside images, for the streams that read it.
 
     Attributes:
-        masks: Folder of masks: the images' paths, `.png`.
-        faces: Folder of faces: the images' paths; an image may lack one.
+        masks: Folder of masks: the images' paths, `.png`; of a single image the mask itself.
+        faces: Folder of faces: the images' paths but for the extension, and an image may lack one;
+            of a single image the face itself.
         modality: `visible` or `infrared`, of all images; each image's folders say it if None.
     """
 
@@ -58,17 +59,39 @@ class Beside:
             reads: Columns of the stream.
 
         Raises:
-            UserError: No folder of an image says which modality it is.
+            UserError: No folder of an image says which modality it is; the faces are of other
+                images; or one mask or face is given for several images.
         """
-        columns: dict[str, list] = {"image": [folder / name for name in names]}
-        if self.masks is not None:
-            columns["mask"] = [(self.masks / name).with_suffix(".png") for name in names]
-        if self.faces is not None:
-            faces = [self.faces / name for name in names]
-            columns["face"] = [face if face.is_file() else None for face in faces]
-        if "modality" in reads:
-            columns["modality"] = [self._modality(folder / name) for name in names]
-        return {name: column for name, column in columns.items() if name in reads}
+        makers = {
+            "image": lambda: [folder / name for name in names],
+            "mask": lambda: self._masks(names),
+            "face": lambda: self._faces(folder, names),
+            "modality": lambda: [self._modality(folder / name) for name in names],
+        }
+        given = {"mask": self.masks is not None, "face": self.faces is not None}
+        return {
+            name: make() for name, make in makers.items() if name in reads and given.get(name, True)
+        }
+
+    def _masks(self, names: Sequence[str]) -> list[pathlib.Path]:
+        if self.masks.is_file():
+            return _itself("masks", self.masks, names)
+        return [(self.masks / name).with_suffix(".png") for name in names]
+
+    def _faces(self, folder: pathlib.Path, names: Sequence[str]) -> list[pathlib.Path | None]:
+        if self.faces.is_file():
+            return _itself("faces", self.faces, names)
+        # Of several faces of an image, the PNG file: as when a data set is prepared.
+        listed = sorted(list_images(self.faces), key=lambda name: name.lower().endswith(".png"))
+        faces = {_stem(name): self.faces / name for name in listed}
+        if not faces.keys() & {*map(_stem, names)}:
+            others = map(_stem, list_images(folder))  # Perhaps only new images lack one.
+            if not faces.keys() & {*others}:
+                raise UserError(
+                    f"--faces {self.faces}: has no face for any image of {folder}; expected "
+                    f"{self.faces / _stem(names[0])}.png and so on"
+                )
+        return [faces.get(_stem(name)) for name in names]
 
     def _modality(self, image: pathlib.Path) -> int:
         if self.modality is not None:
@@ -80,6 +103,21 @@ class Beside:
                 "give --modality"
             )
         return MODALITIES[named[0]]
+
+
+def _itself(flag: str, file: pathlib.Path, names: Sequence[str]) -> list[pathlib.Path]:
+    """What lies beside a single image.
+
+    Raises:
+        UserError: There are several images.
+    """
+    if len(names) > 1:
+        raise UserError(f"--{flag} {file}: one file for {len(names)} images; give a folder")
+    return [file]
+
+
+def _stem(name: str) -> str:
+    return str(pathlib.PurePath(name).with_suffix(""))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ class Hit:
 
     Attributes:
         path: Absolute path of the file.
-        similarity: Cosine.
+        similarity: Product of the features: the cosine where they are unit rows.
     """
 
     path: str
@@ -77,10 +77,6 @@ def search(
     if not len(index):
         raise UserError("the index is empty; add images to it first")
     folder, names = queries(query)
-    for name in ("masks", "faces"):
-        path = getattr(beside, name)
-        if path is not None and path.is_file():
-            beside = dataclasses.replace(beside, **{name: path.parent})
     embedded = embed_folder(
         model,
         folder,

@@ -1,5 +1,7 @@
 """Faces and restored faces beside the images: found, counted, read; and what may be wrong."""
 
+import json
+
 import numpy as np
 import pytest
 import raw_trees
@@ -53,6 +55,16 @@ def test_info_says_how_many(prepare_prcc, faces, tmp_path):
     header, train, *_ = CliRunner().invoke(info.command, arguments).output.splitlines()[1:]
     assert header.split()[-3:] == ["faces", "restored", "faces"]
     assert train.split()[-1] == train.split()[-2] != "0"
+
+
+def test_deskpro_suits_faces_that_nobody_restored(prepare_prcc, faces, tmp_path):
+    arguments = ["prcc", "--data_dir", str(tmp_path / "data"), "--json"]
+    prepare_prcc(faces=faces["faces"])
+    told = json.loads(CliRunner().invoke(info.command, arguments).output)
+    assert told["lacking"]["deskpro"] == []
+    prepare_prcc(overwrite=True)
+    told = json.loads(CliRunner().invoke(info.command, arguments).output)
+    assert told["lacking"]["deskpro"] == ["faces"] and told["lacking"]["lmbn"] == []
 
 
 def test_faces_in_the_raw_folder_are_found(prcc, prepare_prcc, faces):

@@ -71,13 +71,15 @@ def test_golden_numbers(stem):
 # ---- what it refuses -----------------------------------------------------------------------
 
 
-def split(identities, **has) -> Split:
-    """A split of whose images `has` says which pictures they have."""
+def split(identities, border=255, **has) -> Split:
+    """A split of whose images `has` says which pictures they have; of masks with such a border."""
     count = len(identities)
+    masks = np.full((count, 8, 4), border, np.uint8)
+    masks[:, 2:-2, 1:-1] = 255 - border
     labels = {"identity": np.array(identities, np.int32)}
     for picture in ("mask", "face", "face_restored"):
         labels[f"has_{picture}"] = np.array(has.get(picture, [1] * count), np.int32)
-    return Split({}, labels, tuple(f"{i}.jpg" for i in range(count)))
+    return Split({"mask": masks}, labels, tuple(f"{i}.jpg" for i in range(count)))
 
 
 FOUR = [1, 1, 2, 2, 3, 3, 4, 4]
@@ -123,6 +125,15 @@ def test_a_teacher_of_other_identities_is_refused_before_any_work(teacher):
         make(teacher=teacher).check(split(FOUR))
     with pytest.raises(UserError, match="not_there.pth: cannot be read"):
         make(teacher="not_there.pth").check(split(FOUR))
+
+
+def test_silhouettes_are_refused_but_for_the_authors_masks(teacher):
+    silhouettes = split(np.repeat(np.arange(8), 2), border=0)
+    with pytest.raises(UserError, match="faces_tiny: its masks are silhouettes") as caught:
+        make(teacher=teacher).check(silhouettes)
+    assert "\n" not in str(caught.value)
+    assert make(teacher=teacher, **{"data.name": "deskpro/prcc"}).check(silhouettes) == []
+    assert make(teacher=teacher, forward_mode="face").check(silhouettes) == []
 
 
 def test_what_is_left_out_is_told(teacher):
@@ -203,7 +214,9 @@ def test_the_best_networks_of_earlier_tests_are_served():
         for stream, part in method._parts(one).items()
     }
     assert method.served(two, kept) is two  # Nothing has been tested yet.
-    state = method.start(one, methods.deskpro.method.DeskProMemory(jnp.arange(4), kept), step=3)
+    state = method.start(one, methods.deskpro.method.DeskProMemory(jnp.arange(4), kept))
+    assert method.after_test(state, {"face": 0.9, "body": 0.9}) == (state, {})  # Untrained.
+    state = dataclasses.replace(state, clock=Clock.at(3))
     state, steps = method.after_test(state, {"face": 0.5, "body": 0.3})
     assert steps == {"face": 3, "body": 3}
     state = dataclasses.replace(state, weights=two, clock=Clock.at(9))
@@ -277,20 +290,17 @@ def test_an_export_bears_the_authors_names_and_loads_again(run, tmp_path):
         arrays["model.nocloth_net.branches.1.backbone2.2.conv.weight"],
         arrays["model.nocloth_net.part_branch.backbone2.2.conv.weight"],
     )
-    found = method_class().recognize({n: arrays[n] for n in arrays})
-    assert found.pop("sizes") == model.method.sizes
+    found = methods.deskpro.DeskPro.recognize(arrays)
     assert found["model.channels"] == (8, 64, 64, 64) and found["model.blocks"] == (1, 1, 1)
-    again = make(model.method.sizes, forward_mode="body", **{"model.pretrained": str(path)})
-    loaded = torch_names.collect(
-        weights.names(again.model(devices.put_replicated(again.initial_weights(0))))
-    )
+    again = sicl_jax.load(path)
+    assert list(again.method.streams) == ["body"] and again.method.sizes == model.method.sizes
+    loaded = torch_names.collect(weights.names(again.method.model(again.weights)))
     for name, array in loaded.items():
         if not name.endswith("num_batches_tracked"):
             np.testing.assert_array_equal(arrays[f"model.{name}"], array)
-
-
-def method_class():
-    return type(make())
+    of_faces = {n.replace(weights.BODY, weights.STUDENT): a for n, a in arrays.items()}
+    assert methods.deskpro.DeskPro.recognize(of_faces)["forward_mode"] == "face"
+    assert methods.deskpro.DeskPro.recognize(arrays | of_faces)["forward_mode"] == "all"
 
 
 def test_a_gallery_with_a_third_of_the_faces_removed_ranks_by_the_body():

@@ -31,6 +31,7 @@ from sicl_jax.models.lmbn import NUM_HEADS, flatten_columns, unit_columns
 from sicl_jax.weights import lmbn, osnet, torch_names
 
 _LOADERS = 4  # Workers of the published loader, each with one random state for an epoch.
+_MASKS_LOOKED_AT = 200
 _TAIL_EPOCHS = 500  # Over which the released schedule falls once its cosine has ended.
 
 _STREAMS = {
@@ -172,6 +173,8 @@ class DeskPro(supervised.Supervised):
                 f"{name}: no training image has all of face, restored face and mask; are the "
                 "folders of the same images?"
             )
+        if self._body:
+            self._check_masks(data)
         warnings = super().check(data)
         if not usable.all():
             lost = len(np.unique(data.labels["identity"])) - self.measure(data, None)["classes"]
@@ -186,6 +189,24 @@ class DeskPro(supervised.Supervised):
                 )
             self.sized(self.measure(data, None)).check_teacher()
         return warnings
+
+    def _check_masks(self, data: Split) -> None:
+        """Refuses masks that keep persons and shield what is around them.
+
+        Raises:
+            UserError: Along the borders of most of the first images nothing is kept, as in
+                silhouettes. What the authors' masks hold there is unknown: theirs are taken.
+        """
+        name = self.config.data.name
+        if name.partition("/")[0] == "deskpro":
+            return
+        masks = data.pixels["mask"][np.flatnonzero(data.labels["has_mask"] == 1)[:_MASKS_LOOKED_AT]]
+        borders = [masks[:, 0], masks[:, -1], masks[:, :, 0], masks[:, :, -1]]
+        if np.median(np.concatenate(borders, axis=1).mean(axis=1)) < 128:
+            raise UserError(
+                f"{name}: its masks are silhouettes, which do not say what is clothes; make parts "
+                "with sicl-jax masks --keep parts, or give masks of 255 wherever no clothes are"
+            )
 
     def check_teacher(self) -> None:
         """Refuses a config without a teacher, or with one of other identities.
@@ -376,7 +397,12 @@ class DeskPro(supervised.Supervised):
     def after_test(
         self, state: TrainState, scores: Mapping[str, float]
     ) -> tuple[TrainState, dict[str, int]]:
-        """Keeps a network that no earlier one beats; `all` is tested with those that are kept."""
+        """Keeps a network that no earlier one beats; `all` is tested with those that are kept.
+
+        Untrained ones are not kept, however bad the others are.
+        """
+        if not int(state.clock.step):
+            return state, {}
         kept, networks = dict(state.memory.kept), self._parts(state.weights)
         for stream, before in state.memory.kept.items():
             score = round(scores[stream], 4)

@@ -68,10 +68,17 @@ def assign(
 
 
 def recognize(arrays: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
-    """Config fields of the model in a checkpoint of the authors; None if it is none."""
+    """Config fields of the model in a checkpoint of the authors; None if it is none.
+
+    One of ours may lack a network, if its forward mode did without.
+    """
     arrays = lmbn.published(arrays)
-    shape = lmbn.shape_of(arrays, BODY)
-    return shape if shape and f"{BODY}.spatial_attn.conv1.weight" in arrays else None
+    face, body = lmbn.shape_of(arrays, STUDENT), lmbn.shape_of(arrays, BODY)
+    if body and f"{BODY}.spatial_attn.conv1.weight" not in arrays:
+        return None
+    if face and body:
+        return {"forward_mode": "all", **body}
+    return {"forward_mode": "face" if face else "body", **(face or body)} if face or body else None
 
 
 def read_teacher(path: str, streams: str) -> dict[str, np.ndarray]:
