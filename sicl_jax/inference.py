@@ -28,6 +28,7 @@ from sicl_jax.methods.base import Method, Weights
 from sicl_jax.methods.embedder import Embedder
 from sicl_jax.register import METHODS
 from sicl_jax.runs import saved, workdir
+from sicl_jax.weights import torchvision
 from sicl_jax.weights.torch_files import load_state_dict
 
 
@@ -182,9 +183,10 @@ def load(source: str | os.PathLike[str], *, checkpoint: str | int = "best") -> M
     """Loads a trained model.
 
     Args:
-        source: The workdir of a run; or a file of weights: a checkpoint of the authors' training
-            script or a ResNet of torchvision's names (.pth or .safetensors). Of such a file the
-            RGB encoder is used, at 256 x 128 pixels.
+        source: The workdir of a run; `drawn-people`, the network that comes with this package; or
+            a file of weights: a checkpoint of the authors' training script or a ResNet of
+            torchvision's names (.pth or .safetensors). Of such a file the RGB encoder is used, at
+            256 x 128 pixels.
         checkpoint: Of a workdir: `'best'`, `'latest'` or a step.
 
     Raises:
@@ -192,6 +194,8 @@ def load(source: str | os.PathLike[str], *, checkpoint: str | int = "best") -> M
         UsageError: `checkpoint` is none of the above.
     """
     source = pathlib.Path(source).expanduser()
+    if str(source) == torchvision.DRAWN_PEOPLE:
+        return _pretrained("sicl", source, {"silhouettes": False} | torchvision.DRAWN_PEOPLE_FIELDS)
     if source.is_dir():
         return load_run(source, str(checkpoint))
     if not source.exists():
@@ -217,14 +221,23 @@ def _load_file(file: pathlib.Path) -> Model:
     arrays = load_state_dict(file, strip_prefix="module.")
     for name in METHODS.names():
         recognized = METHODS.get(name).recognize(arrays)
-        if recognized is None:
-            continue
-        config = configs.base(name)
-        sizes = recognized.pop("sizes", {})
-        config.update_from_flattened_dict(recognized | {"model.pretrained": str(file)})
-        method = methods.create(config.lock(), sizes)
-        return Model(method, devices.put_replicated(method.initial_weights(0)), file)
+        if recognized is not None:
+            return _pretrained(name, file, recognized)
     raise UserError(
         f"{file}: a checkpoint of no method here; give one of the authors' training scripts or a "
         "torchvision ResNet"
     )
+
+
+def _pretrained(name: str, source: pathlib.Path, found: dict[str, Any]) -> Model:
+    """The model of a method that weights fill.
+
+    Args:
+        name: Of the method.
+        source: What `config.model.pretrained` says.
+        found: Config fields; `sizes` is as `Method.measure` has it.
+    """
+    config, sizes = configs.base(name), found.pop("sizes", {})
+    config.update_from_flattened_dict(found | {"model.pretrained": str(source)})
+    method = methods.create(config.lock(), sizes)
+    return Model(method, devices.put_replicated(method.initial_weights(0)), source)

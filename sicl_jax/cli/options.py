@@ -23,7 +23,7 @@ model = click.option(
     "--workdir",
     type=click.Path(path_type=pathlib.Path),
     required=True,
-    help="The run's folder, or a file of weights: the authors' .pth, or safetensors.",
+    help="The run's folder; a file of weights: the authors' .pth, or safetensors; drawn-people.",
 )
 images = click.option(
     "--images", type=FOLDER, required=True, help="Folder of images, searched as a tree."

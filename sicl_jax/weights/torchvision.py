@@ -1,13 +1,15 @@
 """Published weights of ResNets of torchvision's shape, from a file or the Hugging Face cache.
 
 Beside torchvision itself several projects publish such ResNets, with its names behind a prefix and
-a head of their own, which is left out here:
+a head of their own, which is left out here. The network that comes with this package
+(docs/drawn_people.md) has the same names.
 
     torchvision, timm       conv1.weight, layer1.0.conv1.weight, ...; fc
     torchreid               the same, under `state_dict`; fc, classifier
     MoCo, LUPerson          module.encoder_q.conv1.weight, ...; encoder_q.fc, encoder_k, queue;
                             or, as LUPerson published its own, the same as torchvision
     fast-reid               backbone.conv1.weight, ... under `model`; heads, pixel_mean, pixel_std
+    drawn-people            conv1.weight, ...; feat_bn, the batch norm of an `Encoder`
 """
 
 import os
@@ -17,6 +19,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from sicl_jax.errors import UserError
+from sicl_jax.models.encoder import Encoder
 from sicl_jax.models.resnet import ResNet, ResNetConfig
 from sicl_jax.weights import hub, torch_names
 from sicl_jax.weights.torch_files import load_state_dict
@@ -36,13 +39,28 @@ _VERSIONS = {
 }
 _FILE = "model.safetensors"
 _PREFIXES = ("", "encoder_q.", "backbone.")
-_HEADS = ("fc.", "classifier.")
+_HEADS = ("fc.", "classifier.", "feat_bn.")
+DRAWN_PEOPLE = "drawn-people"
+"""The network that comes with this package, as `config.model.pretrained` names it."""
+DRAWN_PEOPLE_FIELDS = {
+    "data.image_size": (128, 64),
+    "model.block": "basic",
+    "model.stage_sizes": (1, 1, 1, 1),
+    "model.width": 16,
+}
+"""Its config."""
+_DRAWN_PEOPLE_FILE = pathlib.Path(__file__).with_name("drawn_people.safetensors")
 
 
 def names(resnet: ResNet) -> torch_names.Names:
     """Torchvision's names of a backbone's variables."""
     stages = [f"layer{stage}" for stage in range(1, len(resnet.layers) + 1)]
     return torch_names.resnet(resnet, stem=("conv1", "bn1"), stages=stages)
+
+
+def encoder_names(encoder: Encoder) -> torch_names.Names:
+    """Torchvision's names of an encoder's backbone, and the authors' of the norm behind it."""
+    return names(encoder.backbone) | torch_names.batch_norm("feat_bn", encoder.feature_bn)
 
 
 def load(resnet: ResNet, path: str | os.PathLike[str]) -> None:
@@ -61,6 +79,16 @@ def assign(
     torch_names.assign(names(resnet), backbone(arrays), source)
 
 
+def assign_encoder(
+    encoder: Encoder, arrays: Mapping[str, np.ndarray], source: str | os.PathLike[str]
+) -> None:
+    """Fills an encoder's backbone as `assign` does, and the norm behind it if it is there."""
+    assign(encoder.backbone, arrays, source)
+    norm = torch_names.batch_norm("feat_bn", encoder.feature_bn)
+    if norm.keys() <= arrays.keys():
+        torch_names.assign(norm, {name: arrays[name] for name in norm}, source)
+
+
 def backbone(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays of a file's ResNet under torchvision's names, its head left out.
 
@@ -76,20 +104,31 @@ def find(source: str, config: ResNetConfig) -> str | pathlib.Path:
     """The file that `config.model.pretrained` means.
 
     Args:
-        source: A file, or torchvision's ImageNet weights in the Hugging Face cache: `imagenet`, the
-            first that were published, or `imagenet_v2`, the second.
+        source: A file; `drawn-people`, which comes with this package; or torchvision's ImageNet
+            weights in the Hugging Face cache: `imagenet`, the first that were published, or
+            `imagenet_v2`, the second.
         config: The architecture.
 
     Raises:
-        UserError: There is no such file; torchvision has no such architecture; or its file is not
-            in the cache, and then the message is the command that puts it there.
+        UserError: There is no such file; there are no such weights of this architecture; or their
+            file is not in the cache, and then the message is the command that puts it there.
     """
+    if source == DRAWN_PEOPLE:
+        shape = {"model.block": config.block, "model.stage_sizes": tuple(config.stage_sizes)}
+        shape["model.width"] = config.width
+        if not shape.items() <= DRAWN_PEOPLE_FIELDS.items():
+            wanted = [f"{name}={DRAWN_PEOPLE_FIELDS[name]}" for name in shape]
+            raise UserError(
+                f"config.model.pretrained={source}: that network has {', '.join(wanted)}; "
+                "give these, or name other weights"
+            )
+        return _DRAWN_PEOPLE_FILE
     if source not in _VERSIONS:
         if not pathlib.Path(source).exists():
             raise UserError(
                 f"config.model.pretrained={source}: no such file; name a file of weights, the "
-                f"folder of a run, or {' or '.join(_VERSIONS)}, or leave it empty to begin with "
-                "random weights"
+                f"folder of a run, {DRAWN_PEOPLE} or {' or '.join(_VERSIONS)}, or leave it empty "
+                "to begin with random weights"
             )
         return source
     version, depths = _VERSIONS[source]

@@ -63,14 +63,14 @@ def test_cameras_and_clothes_are_laid_out_as_in_prcc(world):
 def test_many_outfits_are_another_in_every_walk_and_nobody_elses():
     found = list(shots(MANY_OUTFITS, "train"))
     cameras = {shot.camera for shot in found}
-    assert len(cameras) == 8 and MANY_OUTFITS.seed != DEMO.seed
+    assert len(cameras) == 12 and MANY_OUTFITS.seed != DEMO.seed
     walks = collections.defaultdict(set)
     for shot in found:
         walk = shot.number // MANY_OUTFITS.images_per_pass
         walks[shot.clothes].add((shot.identity, shot.camera, walk))
     assert all(len(walk) == 1 for walk in walks.values())
     assert len(walks) == len(set.union(*walks.values()))
-    assert len(walks) > 7 * MANY_OUTFITS.train_people
+    assert len(walks) > 12 * MANY_OUTFITS.train_people
 
 
 def test_people_have_uneven_numbers_of_images():

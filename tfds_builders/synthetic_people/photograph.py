@@ -235,7 +235,8 @@ def _expose(world: World, shot: Shot, moment: _Moment, picture: np.ndarray) -> n
     camera = scene.camera(world.seed, shot.camera, world.light_variation)
     height, width = picture.shape[:2]
     flicker = math.exp(0.03 * world.light_variation * rng.standard_normal())
-    picture *= camera.cast * past.cast * np.float32(past.brightness * flicker)
+    light = np.asarray(world.light, np.float32)
+    picture *= light * camera.cast * past.cast * np.float32(past.brightness * flicker)
     is_infrared = shot.camera in world.infrared_cameras
     noise = world.noise * (infrared.NOISE if is_infrared else 1)
     sigma = world.blur * camera.softness * height / 128 * rng.uniform(0.7, 1.3)

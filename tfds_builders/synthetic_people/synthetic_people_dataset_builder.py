@@ -62,19 +62,19 @@ INFRARED_TINY = dataclasses.replace(
 )
 FACES_DEMO = dataclasses.replace(DEMO, parts=True)
 FACES_TINY = dataclasses.replace(TINY, parts=True)
-# What teaches a network to look at bodies: clothes that say nothing, and eight cameras; none of the
-# demo's people and places.
+# What teaches a network to look at bodies: clothes that say nothing, and twelve cameras; none of
+# the demo's people and places.
 MANY_OUTFITS = dataclasses.replace(
     DEMO,
     seed=20,
-    train_people=400,
+    train_people=1200,
     test_people=40,
     splits=(
-        Split("train", tuple("ABCDEFGH"), 10800),
+        Split("train", tuple("ABCDEFGHIJKL"), 24000),
         Split("query_changed", tuple("ABCD"), 320),
         Split("gallery", tuple("EFGH"), 320),
     ),
-    images_per_pass=3,
+    images_per_pass=2,
     change_every_walk=True,
     view_spread=10.0,
     crop_jitter=0.02,

@@ -74,6 +74,7 @@ class World:
         pose_variation: Scale of the irregularity of stride, arms and lean from image to image.
         crop_jitter: Standard deviation of the place and size of a crop, as a share of its height.
         background_contrast: Contrast of backgrounds; 0 leaves grey.
+        light: Factors of red, green and blue over all cameras: small ones are a dim place.
         light_variation: How far brightness and colour differ between cameras, walks and images.
         blur: Standard deviation of the blur in a picture 128 pixels high, in pixels.
         noise: Standard deviation of the sensor's noise, in grey levels.
@@ -99,6 +100,7 @@ class World:
     pose_variation: float = 1.0
     crop_jitter: float = 0.012
     background_contrast: float = 0.4
+    light: tuple[float, float, float] = (1.0, 1.0, 1.0)
     light_variation: float = 0.5
     blur: float = 0.45
     noise: float = 3.0

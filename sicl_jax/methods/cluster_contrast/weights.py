@@ -44,7 +44,7 @@ def load_pretrained(encoder: Encoder, source: str, config: ResNetConfig) -> None
     if recognize(arrays):
         torch_names.assign(torch_names.encoder(encoder), arrays, path)
     else:
-        torchvision.assign(encoder.backbone, arrays, path)
+        torchvision.assign_encoder(encoder, arrays, path)
 
 
 def checkpoint(encoder: Encoder, *, epoch: int, steps: int) -> dict[str, Any]:

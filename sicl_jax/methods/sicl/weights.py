@@ -75,7 +75,7 @@ def load_pretrained(model: TwoStreamModel, source: str, config: ResNetConfig) ->
         return
     for encoder in (model.rgb, model.silhouette):
         if encoder is not None:
-            torchvision.assign(encoder.backbone, arrays, path)
+            torchvision.assign_encoder(encoder, arrays, path)
 
 
 def checkpoint(encoder: Encoder, *, epoch: int = 0, steps: int = 0) -> dict[str, Any]:

@@ -1,0 +1,126 @@
+"""The network that comes with the package, and the script that makes it."""
+
+import dataclasses
+import hashlib
+import pathlib
+
+import numpy as np
+import pytest
+
+import sicl_jax
+from sicl_jax import config as configs
+from sicl_jax import devices, methods
+from sicl_jax.data.dataset import load_dataset
+from sicl_jax.data.pixels import Form
+from sicl_jax.errors import UserError
+from sicl_jax.methods.embedder import Embedder
+from sicl_jax.register import METHODS
+from sicl_jax.weights import torchvision
+from tfds_builders.synthetic_people import photograph
+from tfds_builders.synthetic_people.synthetic_people_dataset_builder import DEMO, MANY_OUTFITS
+from tfds_builders.synthetic_people.world import shots, splits_as_prcc
+
+network = pytest.importorskip(
+    "drawn_people_network", reason="the benchmarks are not beside the tests"
+)
+
+
+@pytest.fixture(scope="module")
+def drawn_people():
+    return sicl_jax.load("drawn-people")
+
+
+@pytest.fixture(scope="module")
+def strangers():
+    """Of twelve people nobody trained on: images and identities, in other clothes and in A's."""
+    world = dataclasses.replace(
+        DEMO,
+        seed=77,
+        train_people=1,
+        test_people=12,
+        splits=splits_as_prcc(train=3, query_same=12, query_changed=48, gallery=48),
+    )
+    assert world.seed not in (DEMO.seed, MANY_OUTFITS.seed)
+
+    def split(name):
+        wanted = list(shots(world, name))
+        images = [photograph.take(world, shot)[0] for shot in wanted]
+        return images, np.array([shot.identity for shot in wanted])
+
+    return split("query_changed"), split("gallery")
+
+
+def rank1(model, strangers):
+    (queries, people), (gallery, theirs) = strangers
+    similarity = model.embed(queries) @ model.embed(gallery).T
+    return np.mean(theirs[similarity.argmax(axis=1)] == people)
+
+
+def test_it_embeds_at_once_and_knows_strangers_in_other_clothes(drawn_people, strangers):
+    assert drawn_people.image_size == (128, 64)
+    config = drawn_people.config.copy_and_resolve_references().unlock()
+    config.model.pretrained = ""
+    method = methods.create(config.lock())
+    weights = devices.put_replicated(method.initial_weights(0))
+    untrained = type(drawn_people)(method, weights, pathlib.Path("untrained"))
+    found, by_chance = rank1(drawn_people, strangers), rank1(untrained, strangers)
+    assert found > 0.6 and found > 2 * by_chance, (found, by_chance)
+
+
+def test_runs_begin_with_it_in_every_stream(drawn_people, strangers):
+    images = np.stack(strangers[0][0][:4])
+    expected = drawn_people.embed(list(images))
+    for name in ("sicl", "cluster_contrast"):
+        config = configs.base(name)
+        config.update_from_flattened_dict(torchvision.DRAWN_PEOPLE_FIELDS)
+        config.model.pretrained = "drawn-people"
+        if name == "cluster_contrast":
+            config.model.pooling = "average"
+        method = methods.create(config.lock())
+        weights = devices.put_replicated(method.initial_weights(3))
+        embedder = Embedder(method, flip=False, batch_size=4)
+        features = embedder(weights, {"image": images})
+        np.testing.assert_allclose(features, expected, atol=1e-5)
+        if name == "sicl":
+            model = method.model(weights)
+            ours, silhouettes = (model.rgb.backbone, model.silhouette.backbone)
+            np.testing.assert_array_equal(ours.conv1.kernel[...], silhouettes.conv1.kernel[...])
+
+
+def test_another_shape_is_refused_with_the_right_one():
+    config = configs.base("sicl")
+    config.update_from_flattened_dict(torchvision.DRAWN_PEOPLE_FIELDS)
+    config.model.pretrained, config.model.width = "drawn-people", 32
+    with pytest.raises(UserError, match=r"model\.width=16; give these"):
+        methods.create(config.lock()).initial_weights(0)
+
+
+def test_the_card_is_of_the_file_that_is_shipped():
+    folder = pathlib.Path(torchvision.__file__).parent
+    digest = hashlib.sha256((folder / "drawn_people.safetensors").read_bytes()).hexdigest()
+    assert digest in (folder / "drawn_people.md").read_text()
+
+
+def test_the_script_trains_a_network_that_loads_as_a_file(tiny_data, tmp_path):
+    overrides = (
+        f"data.dir={tiny_data}", "data.name=synthetic_people/tiny", "data.image_size=(64, 32)",
+        "model.width=4", "epochs=1", "batch_size=32",
+    )  # fmt: skip
+    file = network.train(tmp_path, [f"--config.{override}" for override in overrides])
+    run = sicl_jax.load(tmp_path / "run")
+    assert run.step == 3 and run.method.sizes == {"classes": 8}
+    assert isinstance(run.method, METHODS.get("drawn_people"))
+
+    config = configs.base("sicl")
+    config.update_from_flattened_dict(
+        torchvision.DRAWN_PEOPLE_FIELDS | {"model.width": 4, "silhouettes": False}
+    )
+    config.data.image_size, config.model.pretrained = (64, 32), str(file)
+    method = methods.create(config.lock())
+    form = Form((64, 32))
+    gallery = load_dataset("synthetic_people/tiny", tiny_data, forms={"image": form})
+    images = gallery.split("gallery").pixels["image"]
+    features = Embedder(method, flip=False)(
+        devices.put_replicated(method.initial_weights(1)), {"image": images}
+    )
+    np.testing.assert_allclose(features, run.embed(list(images), flip=False), atol=1e-5)
