@@ -2,7 +2,7 @@
 
     pip install -c constraints.txt '.[cuda]'
     python benchmarks/gpu_program.py [--config sicl_prcc] [--batch_size 64] [--gpus 1]
-        [--images 17896] [--hlo FILE] [--config.FIELD=VALUE]...
+        [--images 17896] [--identities 150] [--hlo FILE] [--config.FIELD=VALUE]...
 
 Prints one JSON line: memory, kernels and bytes of a step by kind, and its bytes over the memory's
 rate beside its model FLOPs over the cores'. An estimate, not a measurement: kernels that do not
@@ -30,7 +30,9 @@ from jax.experimental import topologies
 
 from sicl_jax import config as configs
 from sicl_jax import devices, methods
-from sicl_jax.methods.base import Weights
+from sicl_jax.data.dataset import Split
+from sicl_jax.methods.base import Method, TrainState, Weights
+from sicl_jax.methods.source import abstract_state
 from sicl_jax.training import steps
 
 # H100 SXM5: what XLA wants to know of it, and the rates on its data sheet.
@@ -57,14 +59,16 @@ _BFLOAT16_PER_SECOND = 989e12
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--config", default="sicl_prcc")
-    parser.add_argument("--batch_size", type=int, default=64, help="of all GPUs together")
+    parser.add_argument("--batch_size", type=int, help="of all GPUs; else the config's")
     parser.add_argument("--gpus", type=int, default=1)
     parser.add_argument("--images", type=int, default=17_896, help="training images; PRCC's")
+    parser.add_argument("--identities", type=int, default=150, help="among them; PRCC's")
     parser.add_argument("--hlo", type=pathlib.Path, help="write the optimised program here")
     arguments, overrides = parser.parse_known_args()
-    overrides = [f"--config.batch_size={arguments.batch_size}", *overrides]
+    if arguments.batch_size:
+        overrides.append(f"--config.batch_size={arguments.batch_size}")
     overrides = ["--config.model.pretrained=", *overrides]
-    use_gpus(arguments.gpus)
+    jax.config.update("jax_num_cpu_devices", arguments.gpus)
     print(json.dumps(measure(configs.load(arguments.config, overrides), arguments)))
 
 
@@ -76,14 +80,32 @@ def use_gpus(count: int) -> None:
     devices.mesh = lambda: mesh
 
 
+def described(config, arguments) -> tuple[Method, Split, TrainState]:
+    """The method on the GPUs, data, and the state's shapes, types and shardings there.
+
+    No array can lie on GPUs that are not there: the structure is that of a state on as many CPUs.
+    """
+    method = methods.create(config)
+    per_identity = -(-arguments.images // arguments.identities)
+    data = networks.random_split(method, arguments.images, per_identity=per_identity, noise=False)
+    sizes = method.measure(data, None)
+    state = abstract_state(method.sized(sizes), data)
+    use_gpus(arguments.gpus)
+
+    def moved(leaf):
+        sharding = jax.sharding.NamedSharding(devices.mesh(), leaf.sharding.spec)
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+    # Made anew: on GPUs it computes in another type.
+    return methods.create(config).sized(sizes), data, jax.tree.map(moved, state)
+
+
 def measure(config, arguments) -> dict:
     """What the compiled program needs."""
     steps.check_batch_size(config.batch_size)
-    method = methods.create(config)
-    data = networks.random_split(method, arguments.images)
-    method = method.sized(method.measure(data, None))
+    method, data, state = described(config, arguments)
     begin = time.perf_counter()
-    lowered = steps.lower_train_call(method, data, "cuda")
+    lowered = steps.lower_train_call(method, state, data, "cuda")
     compiled = lowered.compile()
     seconds = time.perf_counter() - begin
     if arguments.hlo:

@@ -1,6 +1,20 @@
-"""What `train_step.py` measures."""
+"""The training step against the same in PyTorch; and what `train_step.py` measures.
 
+    pip install -c constraints.txt '.[cpu,bench]'
+    python benchmarks/step_speed.py --torch [--config sicl_demo] [--batch_size 64]
+        [--config.FIELD=VALUE]...
+
+Prints one JSON line. Both programs train the same network from the same weights on the same images
+in memory, with all cores, and take turns in one run:
+
+- `step`: this project's training call as the loop makes it, metrics fetched after every call;
+- `torch`: the same step in plain PyTorch (`torch_programs.py`), augmentation and all;
+- `torch_arithmetic`: that without its augmentation, on one batch that lies ready.
+"""
+
+import argparse
 import dataclasses
+import json
 import statistics
 import time
 
@@ -11,11 +25,67 @@ import numpy as np
 import rates
 from flax import nnx
 
+from sicl_jax import config as configs
 from sicl_jax import devices, methods
 from sicl_jax.methods.embedder import columns_of
 from sicl_jax.training import feeds, steps
 
 _POOL = 4  # Batches of random images.
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--torch", action="store_true", required=True, help="against PyTorch")
+    parser.add_argument("--config", default="sicl_demo")
+    parser.add_argument("--batch_size", type=int, help="if not the config's")
+    parser.add_argument("--images", type=int, default=2048, help="training images")
+    parser.add_argument("--calls", type=int, default=8, help="steps of a turn")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each")
+    arguments, overrides = parser.parse_known_args()
+    if arguments.batch_size:
+        overrides.append(f"--config.batch_size={arguments.batch_size}")
+    print(json.dumps(against_torch(configs.load(arguments.config, overrides), arguments)))
+
+
+def against_torch(config, arguments) -> dict:
+    """Rates of both programs and their ratios."""
+    import torch_programs  # Needs PyTorch, and `train_step.py` does not.
+
+    method = methods.create(config)
+    data = networks.random_split(method, arguments.images)
+    run = Run(config, data, feeds.ResidentFeed)
+    program = torch_programs.of_state(run.method, run.state, data)
+    calls, number = arguments.calls, iter(range(10**9))
+
+    def torch_seconds(**options):
+        begin = time.perf_counter()
+        for _ in range(calls):
+            program.step(run.batches[next(number) % len(run.batches)], **options)
+        return time.perf_counter() - begin
+
+    work = {
+        "step": lambda: run.seconds(calls, 1),
+        "torch": torch_seconds,
+        "torch_arithmetic": lambda: torch_seconds(ready=True),
+    }
+    rates.taking_turns(work, 1)  # Compiles.
+    seconds = rates.taking_turns(work, arguments.rounds)
+    images = calls * config.batch_size
+    return {
+        "benchmark": "step_speed",
+        "device": jax.devices()[0].device_kind,
+        "threads": torch_programs.threads(),
+        "config": arguments.config,
+        "image_size": tuple(config.data.image_size),
+        "batch_size": config.batch_size,
+        "images_per_second": {
+            name: round(images / statistics.median(s), 1) for name, s in seconds.items()
+        },
+        "ratio_to_torch": round(rates.median_ratio(seconds["torch"], seconds["step"]), 3),
+        "ratio_to_torch_arithmetic": round(
+            rates.median_ratio(seconds["torch_arithmetic"], seconds["step"]), 3
+        ),
+    }
 
 
 def measure(config, arguments) -> dict:
@@ -147,3 +217,7 @@ class Floor:
         return 3 * rates.matrix_flops(
             self._forward, self.weights, {n: a[0] for n, a in self.pool.items()}
         )
+
+
+if __name__ == "__main__":
+    main()

@@ -21,7 +21,7 @@ import pathlib
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--config", default="sicl_demo")
-    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--batch_size", type=int, help="if not the config's")
     parser.add_argument("--images", type=int, default=2048, help="training images")
     parser.add_argument("--calls", type=int, default=0, help="calls of a turn")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each")
@@ -35,7 +35,8 @@ def main():
 
     from sicl_jax import config as configs
 
-    overrides.append(f"--config.batch_size={arguments.batch_size}")
+    if arguments.batch_size:
+        overrides.append(f"--config.batch_size={arguments.batch_size}")
     print(json.dumps(measure(configs.load(arguments.config, overrides), arguments)))
 
 

@@ -11,7 +11,6 @@ from sicl_jax.data.dataset import Split
 from sicl_jax.errors import UsageError
 from sicl_jax.methods.base import Method, TrainState
 from sicl_jax.methods.embedder import columns_of
-from sicl_jax.methods.source import abstract_state
 from sicl_jax.training.feeds import Feed, ResidentFeed
 
 Metrics = dict[str, jax.Array]
@@ -45,11 +44,12 @@ def compile_train_call(
     return jax.jit(call, donate_argnums=0, out_shardings=(shardings, devices.replicated()))
 
 
-def lower_train_call(method: Method, data: Split, platform: str):
+def lower_train_call(method: Method, state: TrainState, data: Split, platform: str):
     """The training call on described arrays, lowered for a platform that need not be there.
 
     Args:
         method: What is trained.
+        state: Shapes, types and shardings of a state (`methods.source.abstract_state`).
         data: The training split, all of it resident; of its columns only shapes are read.
         platform: `'cpu'` or `'cuda'`.
 
@@ -57,7 +57,6 @@ def lower_train_call(method: Method, data: Split, platform: str):
         The `jax.stages.Lowered` call of `steps_per_call` steps.
     """
     config = method.config
-    state = abstract_state(method, data)
     feed = ResidentFeed.abstract(columns_of(data, (*method.forms, *method.labels)))
     size = (steps_per_call(config.steps_per_call, feed), config.batch_size)
     batches = jax.ShapeDtypeStruct(size, jnp.int32, sharding=devices.replicated())

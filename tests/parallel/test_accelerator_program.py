@@ -71,18 +71,18 @@ def test_the_published_settings_lower_for_cuda():
     data = tiny_training.made_up_split(
         np.broadcast_to(np.uint8(0), (*size, 3)), np.broadcast_to(np.uint8(0), size)
     )
-    program = steps.lower_train_call(method, data, "cuda")
+    state = abstract_state(method, data)
+    program = steps.lower_train_call(method, state, data, "cuda")
     text = program.as_text()
     convolutions = re.findall(r"stablehlo\.convolution.*-> tensor<[0-9x]+x(\w+)>", text)
     products = re.findall(r"stablehlo\.dot_general.*-> tensor<[0-9x]+x(\w+)>", text)
-    # Forward, gradient of the weights, and of all inputs but the two encoders' images; 36 of the
-    # 53 convolutions are 1 x 1 and computed as products.
-    assert convolutions == ["bf16"] * (2 * 17 * 3 - 2)
-    assert products.count("bf16") == 2 * 36 * 3
-    assert set(products) == {"bf16", "f32"}
+    # Forward, gradient of the weights, and of all inputs but the two encoders' images. None as a
+    # product: XLA aborts when it compiles the gradient of one of stride 2 for a GPU, and others
+    # move more bytes (benchmarks/gpu_program.py).
+    assert convolutions == ["bf16"] * (2 * 53 * 3 - 2)
+    assert set(products) == {"f32"}
     donated = text.count("tf.aliasing_output")
-    leaves = jax.tree.leaves(abstract_state(method, data))
-    assert donated == len(leaves), "state that is copied at every call"
+    assert donated == len(jax.tree.leaves(state)), "state that is copied at every call"
 
 
 @pytest.mark.gpu
