@@ -25,6 +25,12 @@ from sicl_jax.cli import options
     help="Take out files whose path, or its end, matches, such as 'cam2/*.jpg'; repeatable.",
 )
 @click.option("--remove_missing", is_flag=True, help="Take out files that are no longer on disk.")
+@click.option(
+    "--camera",
+    metavar="PATTERN",
+    help="Where paths say the camera, such as '{camera}/*/*.jpg', laid on their ends.  [default: "
+    "a folder cam..., or the c3 of 0002_c3s1_000451.jpg]",
+)
 @options.stream
 @options.flip
 @options.batch_size

@@ -64,3 +64,32 @@ flip = click.option(
 )
 batch_size = click.option("--batch_size", type=click.IntRange(min=1), help="Images in a batch.")
 skip_bad = click.option("--skip_bad", is_flag=True, help="Leave out bad files instead of stopping.")
+
+
+def where(command):
+    """Adds the options that say which images may be found, which the command gets as `where`."""
+
+    @click.option("--camera", multiple=True, help="Find only images of this camera; repeatable.")
+    @click.option("--folder", multiple=True, type=_PATH, help="Only in or below it; repeatable.")
+    @click.option("--only", type=click.Choice(["visible", "infrared"]), help="Only such images.")
+    @click.option("--since", type=click.DateTime(), help="Only images of this time (UTC) or later.")
+    @click.option("--until", type=click.DateTime(), help="Only images before this time (UTC).")
+    @functools.wraps(command)
+    def with_where(*args, camera, folder, only, since, until, **choices):
+        import datetime
+
+        from sicl_jax.retrieval.facts import Where
+
+        def seconds(time):
+            return None if time is None else time.replace(tzinfo=datetime.UTC).timestamp()
+
+        found = Where(
+            frozenset(camera),
+            frozenset(str(path.resolve()) for path in folder),
+            frozenset({only} - {None}),
+            seconds(since),
+            seconds(until),
+        )
+        return command(*args, where=found, **choices)
+
+    return with_where

@@ -33,6 +33,7 @@ _PATH = click.Path(path_type=pathlib.Path)
 @options.batch_size
 @options.as_json
 @options.quiet
+@options.where
 @options.beside
 def command(index_dir, query, page, by_folder, as_json, **choices):
     """Find the images of an index that are most like a query.
@@ -68,24 +69,20 @@ def command(index_dir, query, page, by_folder, as_json, **choices):
         click.echo(f"the page: {page}", err=True)
 
 
-def _search(index, index_dir, query, *, top, workdir, checkpoint, beside, batch_size, quiet):
+def _search(index, index_dir, query, *, top, where, workdir, checkpoint, beside, batch_size, quiet):
     import functools
 
-    from sicl_jax import console, inference
+    from sicl_jax import console
     from sicl_jax.retrieval import build, searching
 
     searching.queries(query)  # A missing query is told before a model is loaded.
-    step = index.model["step"]
-    model = inference.load(
-        workdir or index.model["workdir"],
-        checkpoint=checkpoint or ("best" if step is None or workdir else str(step)),
-    )
-    build.check_model(index, index_dir, model)
+    model = build.load_model(index, index_dir, workdir, checkpoint)
     return searching.search(
         index,
         model,
         query,
         beside=beside,
+        where=where,
         top=top,
         batch_size=batch_size,
         progress=functools.partial(console.progress, quiet=quiet),

@@ -69,7 +69,7 @@ def fitted_pixels(picture: Picture, form: Form) -> np.ndarray:
     """
     if not isinstance(picture, str | os.PathLike):
         return form.fit(_pil(picture))
-    data = _file(picture) if form.mode == "rgb" else _mask_file(picture)
+    data = picture_bytes(picture) if form.mode == "rgb" else _mask_file(picture)
     try:
         return form.decode(data)
     except UserError as error:
@@ -115,8 +115,12 @@ def decoded_batches(
             yield [np.stack(column) for column in zip(*batch, strict=True)]
 
 
-def _file(path: str | os.PathLike[str]) -> bytes:
-    """Returns an image file's bytes, mended where decoders would differ."""
+def picture_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Returns an image file's bytes, mended where decoders would differ.
+
+    Raises:
+        UserError: It cannot be read, is no image, or is too large.
+    """
     if pathlib.Path(path).is_dir():
         raise UserError(f"{path}: is a folder, not an image; list its images first")
     try:

@@ -7,7 +7,8 @@ import pathlib
 from sicl_jax.data.pictures import list_images
 from sicl_jax.errors import UserError
 from sicl_jax.evaluation.progress import MakeBar, silent
-from sicl_jax.inference import Model
+from sicl_jax.inference import Model, load
+from sicl_jax.retrieval.facts import camera_reader
 from sicl_jax.retrieval.folder import Beside, View, embed_folder
 from sicl_jax.retrieval.index import Entry, GalleryIndex, is_index
 
@@ -36,17 +37,20 @@ def add_folder(
     *,
     beside: Beside = Beside(),  # noqa: B008 - frozen.
     view: View = View(),  # noqa: B008 - frozen.
+    camera: str | None = None,
     skip_bad: bool = False,
     batch_size: int | None = None,
     progress: MakeBar = silent,
 ) -> Changes:
     """Adds the images below a folder to an index, which is made if there is none.
 
-    Files that are in it already, and unchanged, are not embedded again.
+    Files that are in it already, and unchanged, are not embedded again. `camera` says where paths
+    say the camera (`facts.camera_reader`); what the index has so far if None.
 
     Raises:
         UserError: There are no images, one cannot be read, or the index is of another model.
     """
+    camera_reader(camera)  # A pattern without sense is told before any work.
     names, view = list_images(folder), view.of(model)
     if is_index(index_folder):
         index = GalleryIndex.open(index_folder)
@@ -56,6 +60,9 @@ def add_folder(
     known = set(index.entries) if index else set()
     new = [name for name in names if Entry.of(folder / name) not in known]
     if not new:
+        if camera not in (None, index.camera):
+            index.camera = camera
+            index.save(index_folder)
         return Changes(0, 0, len(known))
     embedded = embed_folder(
         model,
@@ -69,6 +76,7 @@ def add_folder(
     )
     if index is None:
         index = GalleryIndex(model.about(), view, embedded.features.shape[1])
+    index.camera = index.camera if camera is None else camera
     entries = [Entry.of(folder / name) for name in embedded.names]
     index.add(entries, embedded.features)
     index.save(index_folder)
@@ -101,6 +109,32 @@ def remove(
     if removed:
         index.save(index_folder)
     return Changes(0, removed, len(index))
+
+
+def load_model(
+    index: GalleryIndex,
+    folder: pathlib.Path,
+    workdir: pathlib.Path | None = None,
+    checkpoint: str | None = None,
+) -> Model:
+    """The model that made an index.
+
+    Args:
+        index: The index.
+        folder: Where it lies, for errors.
+        workdir: Where the model is; where it was if None.
+        checkpoint: Of that run; the index's step if None, the best of another `workdir`.
+
+    Raises:
+        UserError: It is not there, or is another one.
+    """
+    step = index.model["step"]
+    model = load(
+        workdir or index.model["workdir"],
+        checkpoint=checkpoint or ("best" if step is None or workdir else str(step)),
+    )
+    check_model(index, folder, model)
+    return model
 
 
 def check_model(

@@ -12,16 +12,18 @@ import dataclasses
 import json
 import math
 import pathlib
+import threading
 from collections.abc import Collection, Sequence
 from typing import Any, Self
 
 import faiss
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
 from sicl_jax import schema
 from sicl_jax.data.files import atomic_file
 from sicl_jax.errors import UserError, one_line
+from sicl_jax.retrieval.facts import FactTable, Where, camera_reader, facts_of
 from sicl_jax.retrieval.folder import View
 
 FLAT_LIMIT = 200_000
@@ -78,21 +80,39 @@ class Hits:
     similarities: Float32[np.ndarray, "Q K"]
 
 
+@dataclasses.dataclass(frozen=True)
+class Hit:
+    """One image found.
+
+    Attributes:
+        path: Absolute path of the file.
+        similarity: Product of the features: the cosine where they are unit rows.
+    """
+
+    path: str
+    similarity: float
+
+
 class GalleryIndex:
     """Features of files, searchable.
 
     Attributes:
         model: What made the features (`Model.about`).
         view: How images were looked at.
+        camera: Where paths say the camera (`facts.camera_reader`).
         entries: The files.
     """
 
-    def __init__(self, model: dict, view: View, dimensions: int):
+    def __init__(self, model: dict, view: View, dimensions: int, camera: str | None = None):
         """An empty index."""
         self.model = model
         self.view = view
+        self.camera = camera
         self.entries: list[Entry] = []
         self._vectors = faiss.IndexFlatIP(dimensions)
+        self._facts: FactTable | None = None
+        self._rows: dict[str, int] | None = None
+        self._lock = threading.RLock()
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -121,6 +141,7 @@ class GalleryIndex:
         else:
             self._vectors.add(vectors)
         self.entries += entries
+        self._facts = self._rows = None
 
     def remove(self, paths: Collection[str]) -> int:
         """Removes the entries of these absolute paths, as far as there are any.
@@ -135,6 +156,7 @@ class GalleryIndex:
             self._vectors.reset()  # The lists' centres stay.
             self._vectors.add(vectors)
             self.entries = [self.entries[row] for row in kept]
+            self._facts = self._rows = None
         return removed
 
     def features(self) -> Float32[np.ndarray, "N D"]:
@@ -143,11 +165,83 @@ class GalleryIndex:
 
     # ---- search ----------------------------------------------------------------------------
 
-    def search(self, features: Float32[np.ndarray, "Q D"], top: int) -> Hits:
-        """The `top` most similar images of each query."""
+    @property
+    def facts(self) -> FactTable:
+        """What the files' paths say, in the order of `entries`."""
+        with self._lock:
+            if self._facts is None:
+                read = camera_reader(self.camera)
+                self._facts = FactTable([facts_of(e.path, e.changed, read) for e in self.entries])
+            return self._facts
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """The places in `entries` by path."""
+        with self._lock:
+            if self._rows is None:
+                self._rows = {entry.path: row for row, entry in enumerate(self.entries)}
+                if not self.is_exact:
+                    self._vectors.make_direct_map()
+            return self._rows
+
+    def features_of(self, paths: Sequence[str]) -> Float32[np.ndarray, "N D"]:
+        """The features of some files; all of them have to be here."""
+        rows = [self.rows[path] for path in paths]
+        found = [self._vectors.reconstruct(row) for row in rows]
+        return np.stack(found) if found else np.zeros((0, self._vectors.d), np.float32)
+
+    def search(
+        self,
+        features: Float32[np.ndarray, "Q D"],
+        top: int,
+        passed: Bool[np.ndarray, "N"] | None = None,
+    ) -> Hits:
+        """The `top` most similar images of each query, of those that `passed` where it is given.
+
+        Where images have to pass, the search is exact whatever the index.
+        """
         features = np.ascontiguousarray(features, np.float32)
-        similarities, rows = self._vectors.search(features, max(1, min(top, len(self))))
+        top = max(1, min(top, len(self)))
+        if passed is None:
+            similarities, rows = self._vectors.search(features, top)
+            return Hits(rows, similarities)
+        bits = np.packbits(passed, bitorder="little")
+        selector = faiss.IDSelectorBitmap(bits)
+        if self.is_exact:
+            how = faiss.SearchParameters(sel=selector)
+        else:  # Those that pass may lie in any list.
+            how = faiss.SearchParametersIVF(sel=selector, nprobe=self._vectors.nlist)
+        similarities, rows = self._vectors.search(features, top, params=how)
         return Hits(rows, similarities)
+
+    def find(
+        self,
+        features: Float32[np.ndarray, "Q D"],
+        top: int,
+        *,
+        where: Where = Where(),  # noqa: B008 - frozen.
+        without: Sequence[Collection[str]] = (),
+    ) -> list[list[Hit]]:
+        """The files most like each query.
+
+        Args:
+            features: Of the queries.
+            top: At most so many.
+            where: Which images may be found.
+            without: For each query, paths that are not to be found; none if empty.
+        """
+        without = without or [()] * len(features)
+        passed = self.facts.mask(where) if where else None
+        hits = self.search(features, top + max(map(len, without), default=0), passed)
+        found = []
+        for rows, similarities, left_out in zip(hits.rows, hits.similarities, without, strict=True):
+            of_query = [
+                Hit(self.entries[row].path, float(similarity))
+                for row, similarity in zip(rows, similarities, strict=True)
+                if row >= 0 and self.entries[row].path not in left_out
+            ]
+            found.append(of_query[:top])
+        return found
 
     # ---- on disk ---------------------------------------------------------------------------
 
@@ -174,6 +268,7 @@ class GalleryIndex:
                 "exact": self.is_exact,
                 "model": self.model,
                 "view": dataclasses.asdict(self.view),
+                "camera": self.camera,
                 "vectors": vectors,
                 "entries": entries,
             }
@@ -194,23 +289,32 @@ class GalleryIndex:
         """
         if not is_index(folder):
             raise UserError(f"--index {folder}: no index here; make one with `sicl-jax index`")
-        try:
-            about = json.loads(_text(folder))
-            if about["format"] != _FORMAT:
-                raise ValueError(f"format {about['format']}, this program reads {_FORMAT}")
-            if not _ABOUT(about):
-                raise ValueError("it describes no index")
-            index = cls(about["model"], View(**about["view"]), about["dimensions"])
-            rows = json.loads((folder / pathlib.PurePath(about["entries"]).name).read_text())
-            index.entries = [Entry.of_row(row) for row in rows]
-            vectors = folder / pathlib.PurePath(about["vectors"]).name
-            index._vectors = _read_vectors(vectors)
-            if index._vectors.ntotal != len(rows) or index._vectors.d != about["dimensions"]:
-                raise ValueError("its files do not belong together")
-        except _NO_INDEX as error:
-            raise UserError(
-                f"--index {folder}: damaged ({one_line(error)}); make it anew"
-            ) from error
+        while True:
+            before = stamp(folder)
+            try:
+                return cls._open(folder)
+            except _NO_INDEX as error:
+                if stamp(folder) != before:  # Somebody else has changed it meanwhile.
+                    continue
+                raise UserError(
+                    f"--index {folder}: damaged ({one_line(error)}); make it anew"
+                ) from error
+
+    @classmethod
+    def _open(cls, folder: pathlib.Path) -> Self:
+        about = json.loads(_text(folder))
+        if about["format"] != _FORMAT:
+            raise ValueError(f"format {about['format']}, this program reads {_FORMAT}")
+        if not _ABOUT(about):
+            raise ValueError("it describes no index")
+        view = View(**about["view"])
+        index = cls(about["model"], view, about["dimensions"], about.get("camera"))
+        rows = json.loads((folder / pathlib.PurePath(about["entries"]).name).read_text())
+        index.entries = [Entry.of_row(row) for row in rows]
+        vectors = folder / pathlib.PurePath(about["vectors"]).name
+        index._vectors = _read_vectors(vectors)
+        if index._vectors.ntotal != len(rows) or index._vectors.d != about["dimensions"]:
+            raise ValueError("its files do not belong together")
         return index
 
 
@@ -228,7 +332,8 @@ _ABOUT = schema.record(
         "view": schema.record({"stream": schema.text(), "flip": schema.flag}, others=False),
         "vectors": schema.text(),
         "entries": schema.text(),
-    }
+    },
+    {"camera": schema.maybe(schema.text())},
 )
 _ENTRY = schema.sequence(schema.text(), schema.count(), schema.count())
 
@@ -236,6 +341,15 @@ _ENTRY = schema.sequence(schema.text(), schema.count(), schema.count())
 def is_index(folder: pathlib.Path) -> bool:
     """Whether a folder holds an index."""
     return (folder / _INDEX).is_file()
+
+
+def stamp(folder: pathlib.Path) -> tuple[int, int] | None:
+    """What changes whenever an index does; None where there is none."""
+    try:
+        stat = (folder / _INDEX).stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns
 
 
 def _read_vectors(file: pathlib.Path) -> faiss.Index:

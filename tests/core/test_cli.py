@@ -18,7 +18,7 @@ def _fails(capsys, *arguments):
 def test_all_promised_commands_are_there():
     promised = {"prepare", "train", "evaluate", "demo", "masks", "info", "verify", "export"}
     promised |= {"extract", "index", "search", "report", "faces"}
-    promised |= {"config", "cluster", "compare"}
+    promised |= {"config", "cluster", "compare", "serve"}
     assert set(COMMANDS) == promised
 
 

@@ -1,0 +1,138 @@
+"""Searches while images are added, judged by brute force; marks and additions under kill -9."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+from serving import client_of
+
+from sicl_jax.retrieval.index import Entry, GalleryIndex
+from sicl_jax.serve.gallery import image_id
+from sicl_jax.serve.marks import Marks
+
+
+def unit_rows(count, size, seed=0):
+    rows = np.random.default_rng(seed).normal(size=(count, size)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def entries(count, first=0):
+    return [Entry(f"/crops/cam{n % 100}/{n}.jpg", 10, 20) for n in range(first, first + count)]
+
+
+def test_searches_while_images_are_added(serve, index_folder, monkeypatch):
+    monkeypatch.setattr("sicl_jax.serve.gallery._SECONDS_BETWEEN_LOOKS", 0.01)
+    before = GalleryIndex.open(index_folder)
+    size, old = before.features().shape[1], len(before)
+    vectors = np.concatenate([before.features(), unit_rows(200, size)])
+    paths = [e.path for e in before.entries] + [e.path for e in entries(200)]
+    number = {image_id(path): row for row, path in enumerate(paths)}
+    similarity = vectors @ vectors.T
+    client = client_of(serve())
+    sizes_seen, done = set(), threading.Event()
+
+    def add():
+        for first in range(0, 200, 20):
+            index = GalleryIndex.open(index_folder)
+            index.add(entries(20, first), vectors[old + first : old + first + 20])
+            index.save(index_folder)
+        done.set()
+
+    def search(seed):
+        rng = np.random.default_rng(seed)
+        while True:
+            last = done.is_set()
+            row = int(rng.integers(old))
+            answer = client.post("/api/search", json={"same": [image_id(paths[row])], "top": 1000})
+            found = [number[hit["id"]] for hit in answer.json()["results"]]
+            held = sorted([*found, row])
+            # What was there at one moment: the old ones and whole additions, none of them lost.
+            assert held == list(range(len(held))) and (len(held) - old) % 20 == 0
+            order = similarity[row, found]
+            assert (np.diff(order) < 1e-6).all()
+            sizes_seen.add(len(held))
+            if last:
+                return
+
+    failures = []
+
+    def guarded(work, *given):
+        try:
+            work(*given)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(search, seed)) for seed in range(8)]
+    threads.append(threading.Thread(target=guarded, args=(add,)))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures[0]
+    time.sleep(0.02)
+    client.get("/api/health")
+    assert client.get("/api/health").json()["images"] == old + 200
+    assert len(sizes_seen) > 2  # It was really searched between additions.
+
+
+_MARK = """
+import json, pathlib, sys
+from sicl_jax.serve.marks import Marks
+marks = Marks(pathlib.Path(sys.argv[1]))
+for number in range(10**6):
+    person = marks.mark(None, [], [f"/crops/{number}.jpg"], "same")
+    print(json.dumps([person, number]), flush=True)
+"""
+
+_ADD = """
+import pathlib, sys
+import numpy as np
+from test_serve_load import entries, unit_rows
+from sicl_jax.retrieval.folder import View
+from sicl_jax.retrieval.index import GalleryIndex, is_index
+folder = pathlib.Path(sys.argv[1])
+index = GalleryIndex({"workdir": "w", "step": 1, "model": "0"}, View("rgb", False), 64)
+for first in range(0, 10**6, 50):
+    index.add(entries(50, first), unit_rows(50, 64, seed=first))
+    index.save(folder)
+    print(first + 50, flush=True)
+"""
+
+
+def killed(code, folder, lines):
+    """What a program had told before it was killed, in the middle of something else."""
+    here = pathlib.Path(__file__).parent
+    program = subprocess.Popen(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(here)!r})\n{code}", folder],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    told = [program.stdout.readline() for _ in range(lines)]
+    program.send_signal(signal.SIGKILL)
+    told += program.stdout.readlines()
+    assert program.wait() == -signal.SIGKILL
+    return [json.loads(line) for line in told if line.endswith("\n")]
+
+
+def test_marks_survive_a_kill(tmp_path):
+    told = killed(_MARK, tmp_path, 40)
+    held = Marks(tmp_path).all()
+    for person, number in told:
+        assert held[person].same == (f"/crops/{number}.jpg",)
+    assert len(held) in (len(told), len(told) + 1)
+    Marks(tmp_path).mark(None, [], ["/crops/new.jpg"], "same")
+    assert len(Marks(tmp_path).all()) == len(held) + 1
+
+
+def test_additions_survive_a_kill(tmp_path):
+    told = killed(_ADD, tmp_path, 8)
+    index = GalleryIndex.open(tmp_path)
+    assert len(index) in (told[-1], told[-1] + 50)
+    for first in range(0, len(index), 50):
+        np.testing.assert_array_equal(
+            index.features()[first : first + 50], unit_rows(50, 64, seed=first)
+        )
