@@ -82,7 +82,7 @@ COMMON: Mapping[str, Field] = {
     "seed": Field(0, within(0, 2**32 - 2), "Decides all that is random."),
     "epochs": Field(60, COUNT, "Epochs of the run."),
     "batch_size": Field(64, COUNT, "Images in a step's batch, over all devices."),
-    "data.name": Field("prcc", ANYTHING, "The prepared data set, such as synthetic_people/demo."),
+    "data.name": Field("prcc", ANYTHING, "The prepared data set, or several as one: prcc+ltcc."),
     "data.dir": Field("data", ANYTHING, "Where it was prepared.", changes_results=False),
     "data.image_size": Field((256, 128), SIZE, "Height and width that images are resized to."),
     "data.resize": Field(

@@ -130,3 +130,25 @@ DATASETS = Registry("data set", _builders(), "sicl_jax.datasets")
 PROTOCOLS = Registry("data set with test protocols", group="sicl_jax.protocols")
 """`sicl_jax.evaluation.protocols.Protocols` by the data set's name, filled there; a data set that
 has none gets default ones."""
+
+DRAW = "draw_{}"
+"""Label of an image's place in a published trial's order of its person and camera, from 0."""
+
+
+def parts_of(dataset_name: str) -> list[str]:
+    """The data sets in a name: `prcc+ltcc` are two that are trained on as one.
+
+    Raises:
+        UsageError: One of them has no name, or one stands there twice.
+    """
+    parts = dataset_name.split("+")
+    if len(parts) > 1 and (not all(parts) or len(set(parts)) < len(parts)):
+        raise UsageError(
+            f"data set {dataset_name!r}: give each once, with + between, such as prcc+ltcc"
+        )
+    return parts
+
+
+def part_name(part: str, name: str) -> str:
+    """What a split or a protocol of one of several joined data sets is called: `prcc/train`."""
+    return f"{part}/{name}"

@@ -57,6 +57,11 @@ def sequence(*checks: Check) -> Check:
     )
 
 
+def array(check: Check) -> Check:
+    """Arrays of any length whose items all fit."""
+    return lambda value: isinstance(value, list) and all(map(check, value))
+
+
 def record(
     required: Mapping[str, Check],
     optional: Mapping[str, Check] | None = None,

@@ -9,8 +9,9 @@ from jaxtyping import Int32, UInt8
 
 from sicl_jax.data.arrays import Arrays
 from sicl_jax.data.pixels import MASK_MODES, Form
-from sicl_jax.data.store import Store, find_directory
+from sicl_jax.data.store import Store, damaged, find_directory
 from sicl_jax.errors import UsageError, UserError
+from sicl_jax.register import DRAW, parts_of
 from tfds_builders.reid.features import PICTURES
 
 
@@ -23,8 +24,9 @@ class Split:
             for masks, (N, H, W) uint8: read-only memory maps, made on first use ever. What a sample
             lacks is 0.
         labels: (N,) int32 by column: `identity`, `camera`, `clothes` (no two persons share a
-            number), `tracklet` and `modality` (0 visible, 1 infrared), -1 where unknown; and
-            `has_<picture>` (0 or 1) for every picture but the image.
+            number), `tracklet` and `modality` (0 visible, 1 infrared), -1 where unknown;
+            `has_<picture>` (0 or 1) for every picture but the image; and where the data set has
+            galleries drawn by its authors `draw_0`, ..., the image's place in each trial's order.
         names: Path of each image below the raw folder.
     """
 
@@ -64,17 +66,24 @@ class ReidDataset:
     """A prepared data set.
 
     Attributes:
+        notes: What is odd about it, in words; nothing.
         name: `prcc`, or with a builder config `synthetic_people/demo`.
         directory: Folder of the data set's files.
         fingerprint: Hash of all examples; equal for data sets prepared twice from the same files.
         split_names: The splits that `split` gives.
+        changing_identities: People who change clothes by the data set's own list; None if it
+            brings none.
     """
+
+    notes: tuple[str, ...] = ()
 
     def __init__(self, store: Store, arrays: Arrays):
         self.name = store.full_name
         self.directory = store.directory
         self.fingerprint = arrays.fingerprint
         self.split_names = tuple(store.examples)
+        self.changing_identities = store.metadata.get("changing_identities")
+        self._draws = store.metadata.get("draws", {})
         self._arrays = arrays
         self._splits: dict[str, Split] = {}
 
@@ -91,6 +100,10 @@ class ReidDataset:
             )
         if name not in self._splits:
             labels, names = self._arrays.labels(name)
+            for trial, places in enumerate(self._draws.get(name, ())):
+                if len(places) != len(names):
+                    raise damaged(self.directory, f"draws of {len(places)} images of {len(names)}")
+                labels[DRAW.format(trial)] = np.asarray(places, np.int32)
             self._splits[name] = Split(_Pixels(self._arrays, name), labels, names)
         return self._splits[name]
 
@@ -105,7 +118,8 @@ def load_dataset(
     """Opens a prepared data set.
 
     Args:
-        name: `prcc`, or with a builder config `synthetic_people/demo`.
+        name: `prcc`, or with a builder config `synthetic_people/demo`; with `+` between them,
+            several data sets as one (`joined.JoinedDataset`).
         data_dir: Where it was prepared.
         forms: The picture columns to read and how each is resized; images of 256 x 128 pixels if
             None.
@@ -122,6 +136,11 @@ def load_dataset(
         modes = MASK_MODES if column == "mask" else ("rgb",)
         if form.mode not in modes:
             raise UsageError(f"mode {form.mode!r} is none of a {column}'s: {', '.join(modes)}")
+    if len(parts_of(name)) > 1:
+        from sicl_jax.data.joined import JoinedDataset  # It reads what this module makes.
+
+        options = {"forms": forms, "cache_dir": cache_dir}
+        return JoinedDataset(name, data_dir, lambda part: load_dataset(part, data_dir, **options))
     store = Store(find_directory(name, data_dir))
     folder = pathlib.Path(cache_dir).expanduser() if cache_dir else None
     return ReidDataset(store, Arrays(store, forms, folder))

@@ -225,6 +225,7 @@ def _read_metadata(path: pathlib.Path) -> dict:
 # The fingerprint names a folder; where there are tables it has to be there.
 _TABLE = schema.table(schema.table(schema.maybe(schema.count(-(2**63)))))
 _FINGERPRINT = {"fingerprint": schema.text("[0-9a-f]{32}")}
+_LARGEST = 2**31 - 1
 _METADATA = schema.record(
     {},
     {
@@ -233,6 +234,8 @@ _METADATA = schema.record(
         "left_out": schema.count(),
         "card": _TABLE,
         "published": _TABLE,
+        "changing_identities": schema.array(schema.count()),
+        "draws": schema.table(schema.array(schema.array(schema.count(-1, _LARGEST)))),
     },
 )
 

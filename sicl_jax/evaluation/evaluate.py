@@ -1,5 +1,6 @@
 """Runs a data set's protocols on the features of its splits."""
 
+import itertools
 import logging
 import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from sicl_jax.evaluation.progress import MakeBar, silent
 from sicl_jax.evaluation.protocols import Draw, Protocol, Selection, Side, protocols
 from sicl_jax.evaluation.ranking import Ranking, join, rank
 from sicl_jax.evaluation.reranking import Reranking, reranked_rows
+from sicl_jax.register import DRAW
 
 logger = logging.getLogger(__name__)
 
@@ -158,6 +160,8 @@ def select_sides(
             changing_identities = clothes_changing_identities(sides)
         chosen = np.asarray(sorted(changing_identities), np.int32)
         sides = [side.take(np.isin(side.label("identity"), chosen)) for side in sides]
+    if selection.tracklets:
+        sides = [side.by_tracklet() for side in sides]
     return sides[0], sides[1]
 
 
@@ -179,7 +183,7 @@ def clothes_changing_identities(sides: Iterable[FeatureSet]) -> list[int]:
 
 
 def _labels_known(dataset_name: str, protocol: Protocol, sides: Sequence[Sides]) -> bool:
-    """Whether the labels that the protocol's rule reads are known.
+    """Whether the labels that the protocol reads are known.
 
     Cameras may be unknown, and then nothing is dropped for them. With unknown clothes or
     tracklets the figures would mean something else, so these must be known.
@@ -187,19 +191,29 @@ def _labels_known(dataset_name: str, protocol: Protocol, sides: Sequence[Sides])
     Raises:
         UserError: They are not, and the protocol is not an optional one.
     """
-    for label in sorted(protocol.rule.labels - {"camera"}):
+    for label in sorted(protocol.labels):
         unknown = sum(int(_unlabelled(side, label).sum()) for part in sides for side in part)
         if not unknown:
             continue
         reason = f"label {label} of {unknown} images is unknown"
         if not protocol.optional:
             raise UserError(
-                f"{dataset_name}, {protocol.name}: {reason}, and the protocol drops by it; "
+                f"{dataset_name}, {protocol.name}: {reason}, and the protocol reads it; "
                 "prepare the data set again with these labels"
             )
         logger.info("%s, %s is left out: %s", dataset_name, protocol.name, reason)
         return False
+    for part, (_, gallery) in zip(protocol.parts, sides, strict=True):
+        if part.draw is not None and part.draw.published and not _published_trials(gallery):
+            reason = "the data set's own draws were not there when it was prepared"
+            logger.info("%s, %s is left out: %s", dataset_name, protocol.name, reason)
+            return False
     return True
+
+
+def _published_trials(gallery: FeatureSet) -> int:
+    """How many trials the data set's authors have drawn."""
+    return next(t for t in itertools.count() if DRAW.format(t) not in gallery.labels)
 
 
 def _unlabelled(side: FeatureSet, label: str) -> Bool[np.ndarray, "N"]:
@@ -212,6 +226,8 @@ def _trials(
     """Queries and gallery of each part, for each draw of the galleries; one trial if none is."""
     if all(part.draw is None for part in parts):
         return [list(sides)]
+    if any(part.draw is not None and part.draw.published for part in parts):
+        draws = min(_published_trials(gallery) for _, gallery in sides)
     return [
         [
             (
@@ -230,6 +246,9 @@ def drawn_gallery(gallery: FeatureSet, draw: Draw, seed: int, trial: int) -> Fea
     They depend on the seed (if not `draw.released`), the trial, the labels and the gallery's order
     alone. Images of unknown identity are not drawn.
     """
+    if draw.published:
+        place = gallery.label(DRAW.format(trial))
+        return gallery.take((place >= 0) & (place < draw.images))
     known = np.flatnonzero(gallery.label("identity") != UNKNOWN)
     labels = np.stack([gallery.label(label)[known] for label in draw.per], axis=1)
     # Groups of equal labels in their order, each group's rows in the gallery's.

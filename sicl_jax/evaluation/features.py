@@ -105,6 +105,34 @@ class FeatureSet:
             return self.labels[name]
         return np.full(len(self), UNKNOWN, np.int32)
 
+    def by_tracklet(self) -> Self:
+        """One row for each tracklet: the mean of its images' features.
+
+        A tracklet is images that bear the same labels, all of them; an image whose tracklet is
+        unknown stays as it is. Where Euclidean distances compare features, a mean is brought to the
+        mean length of its images' features: unit rows stay unit rows. A row stands where the
+        tracklet's first image stood and bears its name.
+        """
+        keys = np.stack([*self.labels.values(), np.zeros(len(self), np.int32)], 1)
+        alone = self.label("tracklet") == UNKNOWN
+        keys[alone, -1] = 1 + np.flatnonzero(alone)
+        _, first, group = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+        order = np.argsort(group.ravel(), kind="stable")
+        images = np.split(order, np.cumsum(np.bincount(group.ravel(), minlength=len(first)))[:-1])
+        place = np.argsort(first, kind="stable")
+        taken = self.take(first[place])
+        means = np.empty_like(taken.features)
+        for row, tracklet in enumerate(place):
+            means[row] = self._mean(self.features[images[tracklet]])
+        return dataclasses.replace(taken, features=means)
+
+    def _mean(self, rows: Float32[np.ndarray, "M D"]) -> Float32[np.ndarray, "D"]:
+        mean = rows.mean(axis=0, dtype=np.float64)
+        length = np.linalg.norm(mean)
+        if self.similarity == "euclidean" and len(rows) > 1 and length > 0:
+            mean *= np.linalg.norm(rows, axis=1).mean(dtype=np.float64) / length
+        return mean.astype(np.float32)
+
     def take(self, rows: Int[np.ndarray, "M"] | Bool[np.ndarray, "N"]) -> Self:
         """The rows at the given places, or where a mask is true, in that order."""
         rows = np.asarray(rows)

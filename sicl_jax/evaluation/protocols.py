@@ -12,7 +12,7 @@ from typing import Literal, Self
 from sicl_jax.errors import UsageError
 from sicl_jax.evaluation import rules
 from sicl_jax.evaluation.rules import Rule
-from sicl_jax.register import PROTOCOLS
+from sicl_jax.register import PROTOCOLS, part_name, parts_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +43,14 @@ class Draw:
         released: Trial t draws an image as cross-modality re-identification's code does, by
             Python's generator with the seed t (`docs/methods/cclnet.md`, section 8), so that
             figures compare with the literature's; otherwise the test's seed decides.
+        published: Trial t takes the first images of the order that the data set's authors give
+            (label `draw_t`), in so many trials as there are; left out where they are unknown.
     """
 
     per: tuple[str, ...] = ("identity",)
     images: int = 1
     released: bool = False
+    published: bool = False
 
     def __post_init__(self):
         """Checks that a published trial is of single images.
@@ -68,12 +71,15 @@ class Selection:
         gallery: Where the gallery is from.
         changing_identities: Whether only identities that change clothes are taken, on both sides.
         draw: How the gallery is drawn, or None for all of it.
+        tracklets: Whether queries and gallery are tracklets, whose features are means over their
+            images (`FeatureSet.by_tracklet`).
     """
 
     query: Side = Side("query")
     gallery: Side = Side("gallery")
     changing_identities: bool = False
     draw: Draw | None = None
+    tracklets: bool = False
 
 
 TEST = (Selection(),)
@@ -111,6 +117,12 @@ class Protocol:
     def drawn(self) -> bool:
         """Whether any gallery is drawn at random."""
         return any(part.draw is not None for part in self.parts)
+
+    @property
+    def labels(self) -> frozenset[str]:
+        """Labels that it cannot do without; an unknown camera drops nothing."""
+        tracklets = any(part.tracklets for part in self.parts)
+        return (self.rule.labels | ({"tracklet"} if tracklets else set())) - {"camera"}
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -184,9 +196,12 @@ def _vc_clothes_cameras(name: str, *cameras: int) -> Protocol:
 def _sysu_mm01(name: str, *cameras: int) -> tuple[Protocol, ...]:
     """Infrared queries; a visible gallery of the given cameras, one or ten images of each."""
     gallery = Side.of("gallery", camera=cameras)
+    per = ("identity", "camera")
     draws = {
-        "single_shot": Draw(("identity", "camera"), released=True),
-        "ten_shot": Draw(("identity", "camera"), images=10),
+        "single_shot": Draw(per, released=True),
+        "ten_shot": Draw(per, images=10),
+        "single_shot_official": Draw(per, published=True),
+        "ten_shot_official": Draw(per, images=10, published=True),
     }
     return tuple(
         Protocol(
@@ -194,6 +209,7 @@ def _sysu_mm01(name: str, *cameras: int) -> tuple[Protocol, ...]:
             (Selection(gallery=gallery, draw=draw),),
             rules.SYSU_MM01,
             count="identities",
+            optional=draw.published,
         )
         for shots, draw in draws.items()
     )
@@ -222,6 +238,7 @@ _SYSU_MM01 = (
     *_sysu_mm01("all_search", 1, 2, 4, 5),
     *_sysu_mm01("indoor_search", 1, 2),
 )
+_TRACKLETS = (Selection(tracklets=True),)
 _VALIDATION = (Selection(Side("val_query"), Side("val_gallery")),)
 
 _TABLES: dict[str, tuple[Protocol, ...]] = {
@@ -249,6 +266,11 @@ _TABLES: dict[str, tuple[Protocol, ...]] = {
         Protocol("standard", rule=rules.SAME_TRACKLET),
         Protocol("validation", _VALIDATION, rules.SAME_TRACKLET, validation=True),
     ),
+    "ccvid": (
+        Protocol("cloth_changing", _TRACKLETS, rules.CLOTH_CHANGING),
+        Protocol("same_clothes", _TRACKLETS, rules.SAME_CLOTHES_ONLY, optional=True),
+        Protocol("standard", _TRACKLETS, rules.STANDARD),
+    ),
     "market1501": _PLAIN,
     "msmt17": _PLAIN,
     "personx": _PLAIN,
@@ -272,7 +294,25 @@ _DEFAULT = Protocols(
 )
 
 
+def _of_part(part: str, protocol: Protocol) -> Protocol:
+    """A protocol of a data set as one of the data sets that it is joined into."""
+
+    def named(side: Side) -> Side:
+        return dataclasses.replace(side, split=part_name(part, side.split))
+
+    parts = tuple(
+        dataclasses.replace(each, query=named(each.query), gallery=named(each.gallery))
+        for each in protocol.parts
+    )
+    return dataclasses.replace(protocol, name=part_name(part, protocol.name), parts=parts)
+
+
 def _protocols(dataset_name: str) -> Protocols:
+    if len(parts_of(dataset_name)) > 1:
+        parts = {part: _protocols(part) for part in parts_of(dataset_name)}
+        table = (_of_part(part, each) for part, found in parts.items() for each in found.table)
+        first, found = next(iter(parts.items()))
+        return Protocols(tuple(table), part_name(first, found.selection))
     for name in (dataset_name, dataset_name.partition("/")[0]):
         if name in PROTOCOLS:
             return PROTOCOLS.get(name)
@@ -285,7 +325,8 @@ def protocols(dataset_name: str, splits: Collection[str] | None = None) -> tuple
     Args:
         dataset_name: As in `prcc` or, with its builder's config, `synthetic_people/demo`. Those
             of a config go before those of its builder; a data set that none are registered for has
-            those of an own folder.
+            those of an own folder. Joined data sets, `prcc+ltcc`, have those of each, named
+            `prcc/...` and `ltcc/...`.
         splits: Names of the splits that are there; protocols that lack one are left out.
     """
     table = _protocols(dataset_name).table

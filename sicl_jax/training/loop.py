@@ -88,7 +88,7 @@ def train(
                 f"{dataset.directory}: {len(data)} training images are fewer than one batch of "
                 f"{config.batch_size}; add images or lower --config.batch_size"
             )
-        for warning in method.check(data):
+        for warning in (*dataset.notes, *method.check(data)):
             say(f"warning: {warning}")
         with Position(folder, method, data, dataset.fingerprint, stop, say) as position, trace:
             position.stop_if_asked()

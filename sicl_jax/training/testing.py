@@ -1,12 +1,14 @@
 """Tests a model: features of the test splits, then the data set's protocols."""
 
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from sicl_jax import evaluation
-from sicl_jax.data.dataset import ReidDataset, Split
+from sicl_jax.data.dataset import ReidDataset, Split, load_dataset
 from sicl_jax.errors import UserError
 from sicl_jax.evaluation.progress import MakeBar, silent
+from sicl_jax.inference import Model
 from sicl_jax.methods.base import Weights
 from sicl_jax.methods.embedder import Embedder, columns_of
 
@@ -81,5 +83,65 @@ class Tester:
     ) -> dict[str, evaluation.Result]:
         """Results by protocol of features made before."""
         return evaluation.evaluate_dataset(
-            self.dataset.name, features, seed=self._seed, progress=progress, **options
+            self.dataset.name,
+            features,
+            seed=self._seed,
+            changing_identities=self.dataset.changing_identities,
+            progress=progress,
+            **options,
         )
+
+
+def test_on(
+    model: Model,
+    name: str | None = None,
+    *,
+    data_dir: pathlib.Path | None = None,
+    stream: str | None = None,
+    flip: bool | None = None,
+    batch_size: int | None = None,
+    seed: int | None = None,
+    progress: MakeBar = silent,
+    **options: Any,
+) -> tuple[dict[str, Any], dict[str, evaluation.Result]]:
+    """Tests a trained model on a prepared data set, the one trained on or another.
+
+    Args:
+        model: The model of a run.
+        name: The data set; that of its config if None.
+        data_dir: Where it was prepared; the config says so if None.
+        stream: As for `Model.embedder`, like `flip` and `batch_size`.
+        flip: See there.
+        batch_size: See there.
+        seed: Decides drawn galleries; the config's if None.
+        progress: Makes progress bars.
+        **options: Of `evaluation.evaluate_dataset`.
+
+    Returns:
+        What was tested, for the record; results by protocol.
+
+    Raises:
+        UserError: The data set is missing, damaged or has no test splits; or the model reads
+            pictures that it lacks.
+    """
+    config = model.config
+    name, seed = name or config.data.name, config.seed if seed is None else seed
+    dataset = load_dataset(name, data_dir or config.data.dir, forms=model.method.forms)
+    embedder = model.embedder(stream, flip, batch_size)
+    tester = Tester(dataset, embedder, seed=seed)
+    if not tester.splits:
+        raise UserError(
+            f"{dataset.directory}: {name} has no test splits; prepare it from folders `train`, "
+            "`query` and `gallery` (docs/data.md), or name another --dataset"
+        )
+    results = tester.test(model.weights, progress=progress, **options)
+    about = {
+        **model.about(),
+        "dataset": name,
+        "fingerprint": dataset.fingerprint,
+        "stream": embedder.stream,
+        "flip": embedder.flip,
+        "reranked": options.get("reranking") is not None,
+        "seed": seed,
+    }
+    return about, results

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import scipy.io
 from PIL import Image
 
 from sicl_jax.data.pixels import Form
@@ -332,7 +333,22 @@ def write_sysu_mm01(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:
         line = ",".join(map(str, listed)) + "\n"
         write(writer.tree.raw / f"exp/{name}_id.txt", line.encode())
     _write_plain(writer.tree.raw / "cam1/0009/0001.jpg", people(cast.train)[0].image)
+    scipy.io.savemat(
+        writer.tree.raw / "exp/rand_perm_cam.mat", {"rand_perm_cam": sysu_mm01_draws()}
+    )
     return writer.finish()
+
+
+def sysu_mm01_draws(people: int = 10, images: int = 2, trials: int = 4) -> np.ndarray:
+    """Cells by camera of cells by person, each with a row of image numbers for each trial."""
+    rng = np.random.default_rng(5)
+    draws = np.empty((6, 1), object)
+    for camera in range(6):
+        draws[camera, 0] = np.empty((people, 1), object)
+        for person in range(people):
+            orders = [1 + rng.permutation(images) for _ in range(trials)]
+            draws[camera, 0][person, 0] = np.array(orders, np.uint8)
+    return draws
 
 
 def write_regdb(folder: pathlib.Path, cast: Cast = CAST) -> RawTree:

@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 import raw_trees
+import scipy.io
 from click.testing import CliRunner
 
 from sicl_jax.cli import info
 from sicl_jax.data.dataset import load_dataset
 from sicl_jax.data.prepare import ProblemsError, Request, prepare
 from sicl_jax.errors import UserError
+from sicl_jax.evaluation import Draw, FeatureSet, evaluate_dataset
+from sicl_jax.evaluation.evaluate import drawn_gallery
 from tfds_builders.reid.features import INFRARED, UNKNOWN, VISIBLE
 
 
@@ -32,6 +35,75 @@ def test_sysu_mm01s_infrared_cameras_ask_and_its_visible_ones_answer(raw, tmp_pa
         labels = data.split(name).labels
         infrared = np.isin(labels["camera"], (3, 6))
         np.testing.assert_array_equal(labels["modality"], np.where(infrared, INFRARED, VISIBLE))
+
+
+def test_sysu_mm01s_own_draws_are_a_protocol_of_their_own(raw, tmp_path):
+    """Against the published readers' way: for each camera and person the first numbers of a row."""
+    folder = raw("sysu_mm01")
+    run("sysu_mm01", folder)
+    split = load_dataset("sysu_mm01", tmp_path / "data").split("gallery")
+    gallery = FeatureSet(np.zeros((len(split), 1)), split.labels, split.names)
+    draws = raw_trees.sysu_mm01_draws()
+    identities = sorted(set(split.labels["identity"].tolist()))
+    found = {}
+    for images in (1, 10):
+        draw = Draw(("identity", "camera"), images=images, published=True)
+        for trial in range(4):
+            expected = {
+                f"cam{camera}/{person:04d}/{number:04d}"
+                for camera in (1, 2, 4, 5)
+                for person in identities
+                for number in draws[camera - 1, 0][person - 1, 0][trial][:images]
+            }
+            expected &= {name.rpartition(".")[0] for name in split.names}
+            drawn = drawn_gallery(gallery, draw, seed=0, trial=trial)
+            assert {name.rpartition(".")[0] for name in drawn.names} == expected
+            found[images, trial] = expected
+    assert len({frozenset(found[1, trial]) for trial in range(4)}) > 1
+
+
+def test_without_that_file_there_is_no_such_protocol(raw, tmp_path):
+    folder = raw("sysu_mm01")
+    results = {}
+    for name in ("with", "without"):
+        data = tmp_path / name
+        prepare(Request("sysu_mm01", data, folder))
+        found = load_dataset("sysu_mm01", data)
+        rng = np.random.default_rng(0)
+        sides = {
+            side: FeatureSet(rng.normal(size=(len(split), 8)), split.labels, split.names)
+            for side, split in ((side, found.split(side)) for side in ("query", "gallery"))
+        }
+        results[name] = evaluate_dataset("sysu_mm01", sides)
+        (folder / "exp/rand_perm_cam.mat").unlink(missing_ok=True)
+    official = set(results["with"]) - set(results["without"])
+    assert official == {
+        f"{search}_search/{shots}_official"
+        for search in ("all", "indoor")
+        for shots in ("single_shot", "ten_shot")
+    }
+    assert {results["with"][name].draws for name in official} == {4}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"MATLAB 5.0" + bytes(300), {"other": np.zeros(3)}, {"rand_perm_cam": np.zeros(6)},
+        {"rand_perm_cam": raw_trees.sysu_mm01_draws(people=2)},
+        {"rand_perm_cam": raw_trees.sysu_mm01_draws()[:4]},
+    ],
+    ids=["empty", "cut off", "another variable", "no cells", "too few people", "too few cameras"],
+)  # fmt: skip
+def test_draws_that_are_none(raw, content):
+    folder = raw("sysu_mm01")
+    file = folder / "exp/rand_perm_cam.mat"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        scipy.io.savemat(file, content)
+    with pytest.raises(UserError, match="does not hold SYSU-MM01's draws") as caught:
+        run("sysu_mm01", folder)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_card_counts_infrared_images(raw, tmp_path):

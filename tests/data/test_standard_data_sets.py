@@ -80,3 +80,14 @@ def test_an_empty_list_of_ccvid(raw):
     (folder / "query.txt").write_text("\n")
     with pytest.raises(UserError, match="query.txt lists no frames that are there"):
         prepare(Request("ccvid", folder.parent / "data", folder))
+
+
+def test_ltccs_list_says_who_changes_clothes(raw, tmp_path):
+    folder = raw("ltcc")
+    (folder / "info/cloth-change_id_test.txt").write_text("4\n6\n")
+    prepared = prepare(Request("ltcc", tmp_path / "listed", folder))
+    assert any("The list is what counts" in warning for warning in prepared.warnings)
+    assert load_dataset("ltcc", tmp_path / "listed").changing_identities == [4, 6]
+    (folder / "info/cloth-change_id_test.txt").unlink()
+    prepare(Request("ltcc", tmp_path / "unlisted", folder))
+    assert load_dataset("ltcc", tmp_path / "unlisted").changing_identities is None

@@ -3,8 +3,7 @@
 This needs TensorFlow, which nothing else here does. Where it is not installed beside this
 package, `SICL_JAX_TFDS_PYTHON` may name a Python that has it:
 
-    python -m venv tf && tf/bin/pip install tensorflow tensorflow-datasets array_record \\
-        importlib_resources opencv-python-headless
+    python -m venv tf && tf/bin/pip install ".[tfds]"
     SICL_JAX_TFDS_PYTHON=tf/bin/python pytest tests/data/test_stock_tfds.py
 """
 
@@ -38,8 +37,10 @@ for split in tfds.builder(name, data_dir=data_dir).info.splits:
     decoded = tfds.as_numpy(tfds.load(name, data_dir=data_dir, split=split))
     told[split] = [
         {
-            "image": example["image"].hex(),
-            "mask": example["mask"].hex() if example["has_mask"] else None,
+            "pictures": {
+                key: example[key].hex() if example.get("has_" + key, True) else None
+                for key in pictures
+            },
             "file_name": example["file_name"].decode(),
             "shapes": [list(pixels["image"].shape), list(pixels["mask"].shape)],
         }
@@ -71,10 +72,14 @@ def run(python, *arguments, cwd=None):
 @pytest.mark.parametrize("name", raw_trees.WRITERS)
 def test_both_ways_give_the_same_examples(name, tensorflow_python, tmp_path):
     """`tfds build` in the builder's folder, its default format read by `tfds.load`."""
-    dummy_data = _BUILDERS / name / "dummy_data"
+    folder = _BUILDERS / name
+    dummy_data = folder / "dummy_data"
+    name = raw_trees.CONFIGS.get(name, name)
     main = "tensorflow_datasets.scripts.cli.main"
     options = [f"--manual_dir={dummy_data}", f"--data_dir={tmp_path / 'stock'}"]
-    run(tensorflow_python, "-m", main, "build", *options, cwd=_BUILDERS / name)
+    if config := name.partition("/")[2]:  # Else all of them are built.
+        options.append(f"--config={config}")
+    run(tensorflow_python, "-m", main, "build", *options, cwd=folder)
     told = json.loads(run(tensorflow_python, "-c", _LOAD, name, tmp_path / "stock"))
 
     store = prepare(Request(name, tmp_path / "data", dummy_data)).store
@@ -86,8 +91,8 @@ def test_both_ways_give_the_same_examples(name, tensorflow_python, tmp_path):
             shapes = example.pop("shapes")
             assert shapes[0] == shapes[1]
             stock = example | {
-                key: bytes.fromhex(example[key]) if example[key] is not None else None
-                for key in ("image", "mask")
+                key: None if file is None else bytes.fromhex(file)
+                for key, file in example.pop("pictures").items()
             }
             assert record_digest(stock) == record_digest(mine[example["file_name"]])
     noted = json.loads((tmp_path / f"stock/{name}/1.0.0/metadata.json").read_text())

@@ -12,7 +12,7 @@ def _compare_with_info(tree: Tree, found: list[Found]) -> list[str]:
     """Warns if the published list of people who change clothes is not what the names say."""
     if not (tree.root / _CHANGING).is_file():
         return [f"{_CHANGING} is missing; who changes clothes is taken from the file names"]
-    listed = {int(line) for line in tree.lines(_CHANGING) if line.strip().isdecimal()}
+    listed = _listed(tree)
     outfits: dict[int, set[int]] = {}
     for image in found:
         if image.split != "train":
@@ -22,14 +22,28 @@ def _compare_with_info(tree: Tree, found: list[Found]) -> list[str]:
         return []
     return [
         f"{_CHANGING} lists {len(listed)} people, but by the file names {len(changing)} change "
-        f"clothes; they differ in {len(listed ^ changing)}. The names are what counts here"
+        f"clothes; they differ in {len(listed ^ changing)}. The list is what counts in the test"
     ]
+
+
+def _listed(tree: Tree) -> set[int]:
+    return {int(line) for line in tree.lines(_CHANGING) if line.strip().isdecimal()}
+
+
+class _Ltcc(Layout):
+    """A `Layout` that notes the list of people who change clothes."""
+
+    def notes(self, raw, splits):  # noqa: ARG002 (of `Source`)
+        """The list, where it is there; see `Source`."""
+        if not (raw / _CHANGING).is_file():
+            return {}
+        return {"changing_identities": sorted(_listed(Tree(raw)))}
 
 
 class Builder(ReidBuilder):
     """TFDS builder of LTCC."""
 
-    source = Layout(
+    source = _Ltcc(
         title="LTCC",
         review=_compare_with_info,
         folders=(

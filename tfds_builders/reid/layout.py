@@ -3,9 +3,10 @@
 import abc
 import dataclasses
 import os
+import pathlib
 import re
-from collections.abc import Callable, Mapping
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 from tfds_builders.reid.features import UNKNOWN
 from tfds_builders.reid.problems import BAD_NAME, NO_IMAGE, Problem, RawDataError
@@ -84,6 +85,23 @@ class Source(abc.ABC):
         Raises:
             RawDataError: Folders are missing or hold no image.
         """
+
+    def notes(self, raw: pathlib.Path, splits: Mapping[str, Sequence[str]]) -> dict[str, Any]:  # noqa: ARG002
+        """What the test needs beside images and labels, to be noted in the metadata; nothing.
+
+        Args:
+            raw: The raw folder.
+            splits: Paths below it of the images of each split, as they are written.
+
+        Returns:
+            `changing_identities`, a list; `draws`, by split a list of trials, each a list with the
+            place of every image in the trial's order of its person and camera, from 0; -1 for
+            an image that the trial does not order.
+
+        Raises:
+            RawDataError: A file is not what it should be.
+        """
+        return {}
 
     def key(self, image: Entry) -> str:
         """Returns the path of what belongs to an image, without the extension."""

@@ -45,7 +45,7 @@ class Plan:
     Attributes:
         splits: The examples of each split, in order.
         metadata: JSON values to note beside them: `fingerprint`, `split_digests`, `card`,
-            `published`, `left_out`, `listing`.
+            `published`, `left_out`, `listing`, and what `Source.notes` gives.
         problems: Why something is left out.
         warnings: What is odd but no error.
     """
@@ -192,7 +192,10 @@ def _metadata(listing: Listing, splits: dict[str, list[Example]], noted: list[Pr
         },
         "left_out": len(noted),
         "listing": listing.digest,
-    }
+    } | listing.source.notes(
+        listing.raw,
+        {split: [example.name for example in examples] for split, examples in splits.items()},
+    )
 
 
 def card_line(examples: Sequence[tuple[Mapping[str, int], Collection[str]]]) -> dict[str, int]:

@@ -2,8 +2,12 @@
 
 import collections
 import dataclasses
+import pathlib
 import re
+from collections.abc import Sequence
 from typing import ClassVar
+
+import numpy as np
 
 from tfds_builders.reid.builder import ReidBuilder
 from tfds_builders.reid.features import INFRARED, VISIBLE
@@ -14,6 +18,8 @@ from tfds_builders.reid.tree import Tree, is_image
 _CAMERAS = range(1, 7)
 _INFRARED_CAMERAS = (3, 6)
 _LISTS = {"exp/train_id.txt": TRAIN, "exp/val_id.txt": TRAIN, "exp/test_id.txt": "test"}
+_DRAWS = "exp/rand_perm_cam.mat"
+_MOST_BYTES = 64 * 2**20
 _NAME = re.compile(r"cam(?P<camera>[1-6])/(?P<identity>\d{1,9})/[^/]*")
 
 
@@ -58,6 +64,13 @@ class SysuMm01(Source):
         _check_modalities(tree, found)
         warnings = [f"{left_alone} images of people in no list, left alone"] if left_alone else []
         return sorted(found, key=lambda image: image.entry.path), problems, warnings
+
+    def notes(self, raw, splits):
+        """The gallery's official draws, where `exp/rand_perm_cam.mat` is there; see `Source`."""
+        file = raw / _DRAWS
+        if not file.is_file():
+            return {}
+        return {"draws": {"gallery": _places(file, splits["gallery"])}}
 
 
 class Builder(ReidBuilder):
@@ -114,3 +127,40 @@ def _check_modalities(tree: Tree, found: list[Found]) -> None:
                     f"{tree.root} has no {names[modality]} image for split {split}; is the copy "
                     "complete?"
                 )
+
+
+def _places(file: pathlib.Path, names: Sequence[str]) -> list[list[int]]:
+    """Each image's place in every trial's order of its person and camera, -1 where it has none.
+
+    The file holds cells by camera, in those cells by identity, and in those a row of image numbers
+    for each trial; a gallery takes the first numbers of a row.
+
+    Raises:
+        RawDataError: It is another file, or a damaged one.
+    """
+    try:
+        if file.stat().st_size > _MOST_BYTES:
+            raise ValueError("too large")
+        from scipy import io  # Only where there is such a file.
+
+        cells = io.loadmat(file)["rand_perm_cam"].ravel()
+        orders = [
+            [np.atleast_2d(order) for order in cell.ravel()]
+            for cell in (cells[camera - 1] for camera in _CAMERAS)
+        ]
+        kinds = {order.dtype.kind for of_camera in orders for order in of_camera if order.size}
+        trials = {len(order) for of_camera in orders for order in of_camera if order.size}
+        if len(trials) != 1 or not kinds <= set("iuf"):
+            raise ValueError("no orders of image numbers, as many for all")
+        places = np.full((trials.pop(), len(names)), -1)
+        for column, name in enumerate(names):
+            _, camera, identity, number = re.fullmatch(r"(cam(\d)/(\d+)/(\d+))\..*", name).groups()
+            order = orders[int(camera) - 1][int(identity) - 1]
+            trial, place = np.nonzero(order == int(number))
+            places[trial, column] = place
+    except Exception as error:  # SciPy raises whatever its parsers run into.
+        raise RawDataError(
+            f"{file} does not hold SYSU-MM01's draws ({' '.join(str(error).split())[:100]}); put "
+            "the authors' file there, or take it away to do without"
+        ) from error
+    return places.tolist()
