@@ -13,7 +13,7 @@ from sicl_jax.models.osnet import Stage
 from sicl_jax.weights import osnet, torch_names
 from sicl_jax.weights.torch_names import Names
 
-TEACHER = "face_net"
+TEACHER, OF_IMAGES = "face_net", "lmbn"
 BRANCHES = ("global", "part", "channel")
 
 

@@ -3,6 +3,7 @@
 import os
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -67,6 +68,32 @@ def assign(module: OSNet, arrays: Mapping[str, np.ndarray], source: str | os.Pat
     """Fills a backbone from the public file's arrays; `source` is named in errors."""
     head = [name for name in arrays if name.startswith(HEAD)]
     torch_names.assign(names(module), arrays, source, ignored=head)
+
+
+def shape_of(arrays: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
+    """Config fields and sizes of the network of the public names; None if it is not one of these.
+
+    The blocks' streams are the intended ones, as in the public file.
+    """
+
+    def size(name: str) -> int:
+        return int(arrays[f"{name}.weight"].shape[0])
+
+    def blocks(stage: str) -> int:
+        found = [n for n in arrays if n.startswith(f"{stage}.") and n.endswith(".conv2b.0.bn.bias")]
+        return len(found)
+
+    stages = ("conv2", "conv3", "conv4")
+    try:
+        return {
+            "model.channels": (size("conv1.conv"), *(size(f"{s}.0.conv3.conv") for s in stages)),
+            "model.blocks": tuple(map(blocks, stages)),
+            "model.features": size("fc.0"),
+            "model.streams": "intended",
+            "sizes": {"classes": size("classifier")},
+        }
+    except KeyError:
+        return None
 
 
 def find(source: str, config: OSNetConfig) -> pathlib.Path:

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import sicl_jax
+from sicl_jax import config as configs
+from sicl_jax import devices, methods
 from sicl_jax.errors import UserError
 from sicl_jax.methods.deskpro import losses, model, weights
 from sicl_jax.models import lmbn, osnet
@@ -13,6 +16,7 @@ from sicl_jax.models.layers import Conv, Frozen, Uniform, draw
 from sicl_jax.weights import lmbn as lmbn_names
 from sicl_jax.weights import osnet as osnet_names
 from sicl_jax.weights import torch_names
+from sicl_jax.weights.torch_files import save_state_dict
 
 TINY = osnet.OSNetConfig(blocks=(1, 2, 1), channels=(16, 64, 64, 64))
 
@@ -193,3 +197,19 @@ def test_a_teacher_has_to_know_the_same_identities():
         lmbn_names.assign_teacher(other, arrays, "teacher.pth")
     with pytest.raises(UserError, match="holds no face teacher"):
         lmbn_names.assign_teacher(network.teacher, public_osnet(TINY), "osnet.pth")
+
+
+@pytest.mark.parametrize("name", ["osnet", "lmbn", "deskpro_teacher"])
+def test_a_file_that_is_written_is_known_again(name, tmp_path):
+    shape = {"blocks": "(1, 1, 1)", "channels": "(8, 64, 64, 64)", "features": 16}
+    words = [f"--config.model.{field}={value}" for field, value in shape.items()]
+    method = methods.create(configs.load(f"{name}_demo", words), {"classes": 5})
+    arrays = devices.put_replicated(method.initial_weights(3))
+    content = method.checkpoint(method.model(arrays), epoch=1, steps=2)
+    save_state_dict(tmp_path / "own.pth", content)
+    again = sicl_jax.load(tmp_path / "own.pth")
+    assert again.method.name == method.name and again.method.sizes == method.sizes
+    assert again.method.streams == method.streams and again.image_size[0] >= 224
+    assert again.config.model.streams == method.config.model.streams
+    for ours, read in zip(*map(jax.tree.leaves, (arrays, again.weights)), strict=True):
+        np.testing.assert_array_equal(ours, read)

@@ -1,7 +1,7 @@
 """LMBN behind the loop's interface: seven heads learn to tell the identities.
 
-Of images it is a baseline of 3 M parameters; of restored faces it is the teacher that DeskPro
-needs and nobody can download (docs/methods/deskpro.md, sections 2 and 4).
+Of images it is a light baseline of 6.5 M parameters; of restored faces it is the teacher that
+DeskPro needs and nobody can download (docs/methods/deskpro.md, sections 2 and 4).
 """
 
 from collections.abc import Mapping
@@ -96,32 +96,38 @@ class Lmbn(supervised.Supervised):
         return LMBN(self._shape, model.features, self.sizes["classes"], dtype=dtype)
 
     def names(self, model: LMBN) -> torch_names.Names:
-        """The names of the face teacher in DeskPro's checkpoints."""
-        return lmbn.names(lmbn.TEACHER, model)
+        """Those of the face teacher in DeskPro's checkpoints; of images our own before them."""
+        of_images = self.config.data.column == "image"
+        return lmbn.names(lmbn.OF_IMAGES if of_images else lmbn.TEACHER, model)
 
     def checkpoint(self, model: LMBN, *, epoch: int, steps: int) -> dict[str, Any]:
-        """What DeskPro's published code reads as its teacher (`pre_train`)."""
+        """What DeskPro's published code reads as its teacher (`pre_train`), if it knows faces."""
         del epoch
         arrays = lmbn.with_repeats(torch_names.collect(self.names(model), num_batches=steps))
         return {"state_dict": {f"module.{name}": array for name, array in arrays.items()}}
 
     def load_pretrained(self, model: LMBN, source: str) -> None:
-        """The public OSNet's ImageNet file fills trunk and branches, a teacher's file all."""
+        """The public OSNet's ImageNet file fills trunk and branches, an LMBN's all."""
         file = osnet.find(source, self._shape)
         arrays = lmbn.published(load_state_dict(file, strip_prefix="module."))
         if lmbn.is_osnet(arrays):
             lmbn.assign_osnet(model, arrays, file)
+        elif lmbn.shape_of(arrays, lmbn.OF_IMAGES):
+            torch_names.assign(lmbn.names(lmbn.OF_IMAGES, model), arrays, file)
         else:
             lmbn.assign_teacher(model, arrays, file)
 
     @classmethod
     def recognize(cls, arrays: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
-        """A teacher's file, of any size."""
+        """A teacher's file, or one of ours of images, of any size."""
         arrays = lmbn.published(arrays)
-        found = lmbn.shape_of(arrays, lmbn.TEACHER)
-        if found is None or any(not name.startswith(lmbn.TEACHER) for name in arrays):
-            return None
-        return {"data.column": "face_restored", "data.image_size": (224, 224), **found}
+        of_faces = {"data.column": "face_restored", "data.image_size": (224, 224)}
+        of_images = {"model.streams": "intended"}  # The default; the file does not tell.
+        for prefix, own in ((lmbn.TEACHER, of_faces), (lmbn.OF_IMAGES, of_images)):
+            if all(name.startswith(f"{prefix}.") for name in arrays):
+                found = lmbn.shape_of(arrays, prefix)
+                return found and found | own
+        return None
 
     def loss(
         self, model: LMBN, memory: Any, batch: Batch, key: jax.Array, clock: Clock

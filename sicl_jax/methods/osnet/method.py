@@ -4,6 +4,7 @@ Zhou, Yang, Cavallaro, Xiang; ICCV 2019, arXiv 1905.00953. The head is the publi
 maps through a linear layer, batch norm and ReLU; that is the feature.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -84,6 +85,11 @@ class Osnet(supervised.Supervised):
             torch_names.assign(self.names(model), arrays, file)
         else:
             osnet.assign(model.backbone, arrays, file)
+
+    @classmethod
+    def recognize(cls, arrays: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
+        """A file of the public OSNet's names, of any size."""
+        return osnet.shape_of(arrays)
 
     def loss(
         self, model: OSNetClassifier, memory: Any, batch: Batch, key: jax.Array, clock: Clock
