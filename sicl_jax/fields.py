@@ -43,6 +43,14 @@ def above_zero(high: float) -> Rule:
     return Rule(lambda value: 0 < value <= high, f"above 0, at most {high:g}")
 
 
+def multiple_of(unit: int, high: int) -> Rule:
+    """Multiples of a whole number up to `high`."""
+    return Rule(
+        lambda value: 0 < value <= high and value % unit == 0,
+        f"a multiple of {unit}, at most {high:g}",
+    )
+
+
 def one_of(*choices: str) -> Rule:
     """One of several words."""
     return Rule(lambda value: value in choices, f"one of {', '.join(choices)}")
@@ -247,7 +255,7 @@ def check_together(config: Mapping[str, Any]) -> None:
     model = config["model"]
     if "stage_sizes" not in model:
         return
-    stride = 2 ** len(model["stage_sizes"]) * model["last_stride"]
+    stride = 2 ** len(model["stage_sizes"]) * model.get("last_stride", 1)
     size = tuple(config["data"]["image_size"])
     if min(size) < stride:
         raise UsageError(

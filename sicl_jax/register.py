@@ -113,6 +113,7 @@ def _builders() -> dict[str, str]:
 METHODS = Registry(
     "method",
     {
+        "cclnet": "sicl_jax.methods.cclnet:CclNet",
         "cluster_contrast": "sicl_jax.methods.cluster_contrast:ClusterContrast",
         "cssc": "sicl_jax.methods.cssc:Cssc",
         "deskpro": "sicl_jax.methods.deskpro:DeskPro",

@@ -56,10 +56,7 @@ def neighbor_agreement(
     """
     if not neighbors.size or (identities == UNKNOWN).any():
         return {}
-    pairs, counts = np.unique(np.stack([labels, identities], 1), axis=0, return_counts=True)
-    order = np.lexsort((-counts, pairs[:, 0]))
-    first = order[np.r_[True, np.diff(pairs[order, 0]) > 0]]
-    person = pairs[first, 1]
+    person = _commonest(labels, identities)
     _, who, clusters = np.unique(person, return_inverse=True, return_counts=True)
     possible = np.minimum(clusters[who] - 1, neighbors.shape[1]) / neighbors.shape[1]
     right = person[neighbors] == person[:, None]
@@ -67,6 +64,37 @@ def neighbor_agreement(
         "neighbors_right": float(right.mean()),
         "neighbors_possible": float(possible.mean()),
     }
+
+
+def matching_agreement(
+    labels: Int[np.ndarray, "N"],
+    identities: Int[np.ndarray, "N"],
+    pairs: Int[np.ndarray, "P 2"],
+) -> dict[str, float]:
+    """How many of matched pairs of clusters show one person; a cluster's commonest counts.
+
+    Args:
+        labels: Cluster of each image, from 0; -1 for images in none.
+        identities: Identity of each image, -1 unknown.
+        pairs: Two clusters each.
+
+    Returns:
+        `pairs_right`, the share of them. Empty where an identity is unknown, or there is no pair.
+    """
+    grouped = labels >= 0
+    labels, identities = labels[grouped], identities[grouped]
+    if not len(pairs) or (identities == UNKNOWN).any():
+        return {}
+    person = _commonest(labels, identities)[pairs]
+    return {"pairs_right": float(np.mean(person[:, 0] == person[:, 1]))}
+
+
+def _commonest(labels: np.ndarray, identities: np.ndarray) -> np.ndarray:
+    """(C,), the identity that most images of each cluster have; the least of equals."""
+    pairs, counts = np.unique(np.stack([labels, identities], 1), axis=0, return_counts=True)
+    order = np.lexsort((-counts, pairs[:, 0]))
+    first = order[np.r_[True, np.diff(pairs[order, 0]) > 0]]
+    return pairs[first, 1]
 
 
 def _purity(clusters: np.ndarray, identities: np.ndarray) -> float:

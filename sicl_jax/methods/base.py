@@ -132,12 +132,16 @@ class Stage(NamedTuple):
         epochs: How many it takes.
         optimizer: Made by `optimizers`: `update` takes `clock`.
         reads: Columns that its batches have; those of the method if None.
+        tested: Whether what is tested learns in it: if not, no test is due.
+        anew: Whether it begins with initial weights, so that no earlier stage has the run's best.
     """
 
     name: str
     epochs: int
     optimizer: optax.GradientTransformationExtraArgs
     reads: tuple[str, ...] | None = None
+    tested: bool = True
+    anew: bool = False
 
 
 @jax.tree_util.register_dataclass
@@ -185,6 +189,9 @@ class Source(Protocol):
 
     def features(self, weights: Weights, stream: str) -> np.ndarray:
         """(N, D) features of all training images in evaluation mode, on the host."""
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What a traceable function gives, whole on all devices."""
 
 
 class Method(abc.ABC):

@@ -1,5 +1,8 @@
 """Where a run's first arrays come from, and the structure of a state without them."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import numpy as np
 
@@ -33,6 +36,10 @@ class Source:
         embedder = Embedder(self.method, stream=stream, flip=False, batch_size=batch_size)
         return embedder(weights, columns_of(self.data, embedder.reads))
 
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What a traceable function gives, whole on all devices."""
+        return jax.jit(function, out_shardings=devices.replicated())(*arguments)
+
 
 class Blank(Source):
     """Zeros in the place of all that costs time: for the structure of a state alone."""
@@ -54,6 +61,10 @@ class Blank(Source):
             columns,
         )
         return np.broadcast_to(np.float32(0), (len(self.data), *row.shape[1:]))
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Zeros of the result's shapes."""
+        return devices.put_replicated(jax.tree.map(_blank, jax.eval_shape(function, *arguments)))
 
 
 def _blank(leaf) -> np.ndarray:

@@ -286,9 +286,11 @@ class _Run:
     # ---- tests -----------------------------------------------------------------------------
 
     def _test_is_due(self, epoch: int) -> bool:
-        when = self.config.evaluate
-        due = epoch % when.every == 0 or epoch > when.always_after or epoch == self.epochs
-        return self.tester is not None and due
+        when, (number, within) = self.config.evaluate, self._stage_of(epoch - 1)
+        stage = self.stages[number]
+        is_last = within + 1 == stage.epochs
+        due = epoch % when.every == 0 or epoch > when.always_after or is_last
+        return self.tester is not None and stage.tested and due
 
     def _test(self, epoch: int, /, **done: Any) -> Results:
         """Tests and logs it; saves the run, as the best so far if it is.

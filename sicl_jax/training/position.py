@@ -93,7 +93,9 @@ class Position:
         self.method = self.method.sized(self.method.measure(self._data, self.state))
         first = source.Source(self.method, self._data, self.method.config.seed)
         self.state = self.method.begin_stage(self.state, first, stage)
-        changes = {"stage": stage, "sizes": self.method.sizes}
+        changes: dict[str, Any] = {"stage": stage, "sizes": self.method.sizes}
+        if self.method.stages[stage].anew:
+            changes |= {"best": None, "best_step": None}
         self.progress = dataclasses.replace(self.progress, **changes)
 
     def set_clock(self, epoch: int, steps: int) -> None:

@@ -163,7 +163,7 @@ def test_the_exchange_moves_matched_clusters_of_the_batch(sizes, compat):
     rng = np.random.default_rng(sum(sizes))
     memories = [unit(rng.normal(size=(size, 3))).astype(np.float32) for size in sizes]
     labels = [rng.integers(0, size, 4).astype(np.int32) for size in sizes]
-    partners = losses.match(*memories)
+    partners = losses.match(memories[0] @ memories[1].T)
     found = losses.exchange(*memories, partners, labels, 0.1, compat=compat)
     for ours, theirs in zip(found, exchanged(*memories, labels, 0.1, compat), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)

@@ -53,22 +53,48 @@ def text_loss(projections: jax.Array, texts: jax.Array, labels: jax.Array) -> ja
     return jnp.sum(jnp.where(kept, costs, 0.0)) / jnp.maximum(jnp.sum(kept), 1)
 
 
-def match(visible: np.ndarray, infrared: np.ndarray) -> np.ndarray:
+def match(similarity: np.ndarray) -> np.ndarray:
     """The one-to-one matching of clusters with the greatest sum of similarities; on the host.
 
     Args:
-        visible: (C, D), the memory's unit rows.
-        infrared: (C', D).
+        similarity: (C, C'), of visible and infrared clusters.
 
     Returns:
         (C,) int32, the infrared cluster of each visible one; -1 where C > C' leaves it alone, or
         where the two are opposed (a similarity below 0).
     """
-    similarity = visible @ infrared.T
     rows, columns = linear_sum_assignment(similarity, maximize=True)
-    partners = np.full(len(visible), -1, np.int32)
+    partners = np.full(len(similarity), -1, np.int32)
     partners[rows] = np.where(similarity[rows, columns] >= 0, columns, -1)
     return partners
+
+
+def matched(
+    visible: jax.Array, infrared: jax.Array, counts: tuple[jax.Array, jax.Array]
+) -> jax.Array:
+    """`match` of two padded memories, within a compiled step.
+
+    The host is sent the similarities, not the memories, and the sizes of what is no padding; it
+    sends back a number for each cluster. Nothing of the gradient waits for it.
+
+    Args:
+        visible: R, (C, D) unit rows, padding last.
+        infrared: I, (C', D) unit rows, padding last.
+        counts: Images of each cluster, (C,) and (C',); 0 for padding.
+
+    Returns:
+        (C,) int32, as `match` gives it; -1 for padding.
+    """
+    sizes = jnp.stack([jnp.sum(c > 0) for c in counts])
+    similarity = jnp.matmul(visible, infrared.T, precision=jax.lax.Precision.HIGHEST)
+    shape = jax.ShapeDtypeStruct((len(visible),), jnp.int32)
+    return jax.pure_callback(_match_padded, shape, similarity, sizes)
+
+
+def _match_padded(similarity, sizes) -> np.ndarray:
+    rows, columns = np.asarray(sizes).tolist()
+    found = match(np.asarray(similarity)[:rows, :columns])
+    return np.pad(found, (0, len(similarity) - rows), constant_values=-1)
 
 
 def exchange(

@@ -16,6 +16,7 @@ from sicl_jax.errors import UserError
 from sicl_jax.methods.cclnet.model import CrossModalModel
 from sicl_jax.models.clip import ClipConfig, grid, resize_positions
 from sicl_jax.weights import clip, torch_names
+from sicl_jax.weights.torch_files import load_state_dict
 
 _VISIBLE, _INFRARED = "visible_module.visible", "thermal_module.thermal"
 _SHARED = "base_resnet.base"
@@ -23,6 +24,8 @@ _SHARED = "base_resnet.base"
 _UNUSED = re.compile(rf"({_VISIBLE}|{_INFRARED})\.(layer\d|attnpool)|{_SHARED}\.(conv|bn)\d")
 _POSITIONS = "visual.attnpool.positional_embedding"
 _TOKENS = "token_embedding.weight"
+_NOTHING = np.zeros(())
+_LAYERS = range(1, 5)
 _NOT_NEEDED = (_TOKENS, "logit_scale", "input_resolution", "context_length", "vocab_size")
 
 
@@ -45,6 +48,78 @@ def names(model: CrossModalModel) -> torch_names.Names:
 def is_released(arrays: Mapping[str, np.ndarray]) -> bool:
     """Whether these are names of such a checkpoint."""
     return any(name.startswith(f"{_SHARED}.") for name in arrays)
+
+
+def recognize(arrays: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
+    """Config fields of the model in a checkpoint, and its `sizes`; None if it is none.
+
+    The size of the images is that of 2 : 1 whose map has as many positions as the checkpoint has
+    embeddings.
+    """
+    needed = {
+        "width": f"{_VISIBLE}.conv3.weight",
+        "positions": f"{_SHARED}.attnpool.positional_embedding",
+        "projection": f"{_SHARED}.attnpool.c_proj.weight",
+        "context": "text_encoder.positional_embedding",
+        "rgb": "prompt_learner.cls_ctx_rgb",
+        "ir": "prompt_learner.cls_ctx_ir",
+    }
+    if not is_released(arrays) or not all(arrays.get(n, _NOTHING).ndim for n in needed.values()):
+        return None
+    shapes = {key: arrays[name].shape for key, name in needed.items()}
+    columns = max(1, round(((shapes["positions"][0] - 1) / 2) ** 0.5))
+    return {
+        "data.image_size": (32 * columns, 16 * columns),
+        "model.stage_sizes": tuple(
+            _count(arrays, rf"{_SHARED}\.layer{n}\.(\d+)\.") for n in _LAYERS
+        ),
+        "model.width": shapes["width"][0],
+        "model.embed_dim": shapes["projection"][0],
+        "model.text_width": shapes["context"][-1],
+        "model.text_layers": _count(arrays, r"text_encoder\.transformer\.resblocks\.(\d+)\."),
+        "model.context": shapes["context"][0],
+        "sizes": {"visible_classes": shapes["rgb"][0], "infrared_classes": shapes["ir"][0]},
+    }
+
+
+def _count(arrays: Mapping[str, np.ndarray], pattern: str) -> int:
+    """How many numbers stand at a place in the arrays' names."""
+    found = (re.match(pattern, name) for name in arrays)
+    return len({match.group(1) for match in found if match})
+
+
+def load_pretrained(
+    model: CrossModalModel,
+    source: str,
+    config: ClipConfig,
+    *,
+    image_size: tuple[int, int],
+    sentences: Sequence[np.ndarray],
+) -> None:
+    """Fills a model from published weights.
+
+    Args:
+        model: What to fill; see `load_clip`. Of the authors' checkpoint prompts of as many classes
+            are taken, others are left.
+        source: A file, recognised by the names in it, or `clip-rn50`.
+        config: The model's shape.
+        image_size: As for `load_clip`.
+        sentences: As for `load_clip`.
+
+    Raises:
+        UserError: The file is missing, cannot be read or does not fit the model.
+    """
+    path = clip.find(source)
+    arrays = load_state_dict(path, strip_prefix="module.")
+    if not is_released(arrays):
+        load_clip(model, path, config, image_size=image_size, sentences=sentences)
+        return
+    wanted = names(model)
+    for name in [name for name in wanted if name.startswith("prompt_learner.cls_ctx")]:
+        if name in arrays and np.ndim(arrays[name]) and len(arrays[name]) != wanted[name].shape[0]:
+            del wanted[name]
+    unused = [name for name in arrays if _UNUSED.match(name) or name.startswith("prompt_learner.")]
+    torch_names.assign(wanted, arrays, path, ignored=unused)
 
 
 def assign(

@@ -1,0 +1,223 @@
+"""CCLNet as a run of three stages on the drawn people in visible light and infrared."""
+
+import json
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from sicl_jax import config as configs
+from sicl_jax import inference, methods
+from sicl_jax.data.dataset import Split
+from sicl_jax.data.prepare import Request, prepare
+from sicl_jax.errors import StoppedError, UsageError, UserError
+from sicl_jax.export import write
+from sicl_jax.methods.base import Clock, TrainState, Weights
+from sicl_jax.report.run_report import run_report
+from sicl_jax.training import loop
+from sicl_jax.weights.torch_files import load_state_dict
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Makes the config of a run of seconds."""
+    folder = tmp_path_factory.mktemp("infrared")
+    prepare(Request("synthetic_people/infrared_tiny", folder))
+    settings = (
+        f"data.dir={folder}",
+        "data.name=synthetic_people/infrared_tiny",
+        "model.width=4",
+        "model.embed_dim=8",
+        "model.text_layers=1",
+        "clustering.k1=8",
+        "epochs=2",
+        "prompts.epochs=1",
+        "exchange.after=1",
+        "batch_size=16",
+        "sampler.num_instances=2",
+        "prompts.batch_size=16",
+        "embed_batch_size=32",
+        "evaluate.before=False",
+    )
+
+    def make(*overrides: str):
+        changes = [f"--config.{setting}" for setting in (*settings, *overrides)]
+        return configs.load("cclnet_demo", changes)
+
+    return make
+
+
+def train(config, folder, say=lambda line: None):
+    loop.train(config, folder, quiet=True, say=say)
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def whole(tiny, tmp_path_factory):
+    """A run that nothing stopped, and its log."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return folder, train(tiny(), folder)
+
+
+def epochs_of(log):
+    return [line for line in log if line["kind"] == "epoch"]
+
+
+def test_three_stages_in_one_run(whole):
+    _, log = whole
+    epochs = epochs_of(log)
+    stages = ["stage 0", "stage 0", "stage 1", "stage 2", "stage 2"]
+    assert [line["stage"] for line in epochs] == stages
+    terms = [set(line["terms"]) for line in epochs]
+    assert terms[0] == {"visible", "infrared", "matched_pairs"}
+    assert terms[2] == {"visible", "infrared"}
+    assert terms[3] == terms[0] | {"visible_text", "infrared_text"}
+    # Two epochs of clusters, of which the second exchanges; tests at the ends of stages alone.
+    assert [line["terms"].get("matched_pairs", 0) > 0 for line in epochs] == [
+        *(False, True, False),
+        *(False, True),
+    ]
+    assert [line["epoch"] for line in log if line["kind"] == "test"] == [2, 5]
+    for line in (epochs[0], epochs[3]):
+        for modality in ("visible", "infrared"):
+            assert 0 < line[f"{modality}_clusters"] <= line["clusters"]
+            assert 0 <= line[f"{modality}_purity"] <= 1
+        assert line["pairs"] > 0 and 0 <= line["pairs_right"] <= 1
+
+
+def test_the_best_checkpoint_is_of_the_last_stage(whole):
+    folder, _ = whole
+    model = inference.load(folder)
+    assert model.epoch == 5
+    assert model.method.sizes["visible_classes"] > 1
+
+
+class _Stops:
+    """Sends this process a signal when a line of the run's story is said."""
+
+    def __init__(self, words):
+        self.words = words
+
+    def __call__(self, line):
+        if self.words in line:
+            signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("words", ["epoch 1/5", "epoch 3/5", "epoch 4/5"])
+def test_a_run_stopped_in_any_stage_ends_bit_for_bit_as_one_that_was_not(
+    tiny, whole, tmp_path, words
+):
+    folder, expected = whole
+    with pytest.raises(StoppedError, match="stopped by SIGTERM"):
+        train(tiny(), tmp_path, _Stops(words))
+    found = train(tiny(), tmp_path)
+    for one, other in zip(epochs_of(found), epochs_of(expected), strict=True):
+        for name in ("loss", "terms", "stage"):
+            assert one[name] == other[name]
+    leaves = [jax.tree.leaves(inference.load(run).weights) for run in (tmp_path, folder)]
+    for one, other in zip(*leaves, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_some_of_the_stages(tiny, tmp_path):
+    log = train(tiny("stages=(0,)", "epochs=1"), tmp_path)
+    assert [line["kind"] for line in log if line["kind"] in ("epoch", "test")] == ["epoch", "test"]
+    with pytest.raises(UsageError, match=r"each stage needs what those before it found"):
+        tiny("stages=(1, 2)")
+
+
+def test_the_report_shows_both_modalities(whole):
+    folder, _ = whole
+    page = run_report(folder)
+    for words in ("Visible clusters", "Infrared clusters", "Pairs right", "matched pairs"):
+        assert words in page
+
+
+def test_checkpoints_of_the_authors_both_ways(whole, tmp_path):
+    folder, _ = whole
+    model = inference.load(folder)
+    write(model, tmp_path / "a.pth", "torch")
+    again = inference.load(tmp_path / "a.pth")
+    assert again.method.sizes == model.method.sizes
+    images = np.random.default_rng(0).integers(0, 256, (3, 128, 64, 3), np.uint8)
+    columns = {"modality": np.array([0, 1, 1], np.int32)}
+    one, other = (m.embed(images, columns=columns) for m in (model, again))
+    np.testing.assert_array_equal(one, other)
+    write(again, tmp_path / "b.pth", "torch")
+    first, second = (load_state_dict(tmp_path / f"{name}.pth") for name in "ab")
+    for name, array in first.items():
+        if not name.endswith("num_batches_tracked"):
+            np.testing.assert_array_equal(second[name], array)
+
+
+# ---- what cannot be trained on, and what is odd ------------------------------------------------
+
+
+def split_of(modality):
+    count = len(modality)
+    unknown = np.full(count, -1, np.int32)
+    labels = {"identity": unknown, "modality": np.array(modality, np.int32)}
+    return Split([str(i) for i in range(count)], {}, labels)
+
+
+@pytest.mark.parametrize(
+    ("modality", "line"),
+    [
+        ([0, 0, 0], "none of 3 training images is infrared"),
+        ([1, 1], "none of 2 training images is visible"),
+        ([0, 1, -1], "the modality of 1 of 3 training images is unknown"),
+    ],
+)
+def test_data_of_one_modality_is_one_line(tiny, modality, line):
+    with pytest.raises(UserError, match=line):
+        methods.create(tiny()).check(split_of(modality))
+
+
+def test_a_batch_of_no_whole_clusters_is_one_line(tiny):
+    with pytest.raises(UsageError, match=r"a multiple of twice --config\.sampler\.num_instances"):
+        methods.create(tiny("batch_size=20", "sampler.num_instances=4"))
+
+
+def test_few_clusters_are_a_warning(tiny, monkeypatch):
+    method = methods.create(tiny())
+    labels = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, -1], np.int32)
+    modality = np.repeat([0, 1], 6)
+    features = np.eye(12, method.abstract_model().bottleneck.scale.shape[0], dtype=np.float32)
+    monkeypatch.setattr(method, "features", lambda *_: features)
+    monkeypatch.setattr(method, "cluster", lambda *_: labels)
+    weights = Weights(None, None, None)
+    memory = method._empty(12)
+    state = TrainState(weights, (), memory, Clock.at(0))
+    data = split_of(modality)
+    started = method.begin_epoch(state, data, 0, {})
+    assert started.figures["visible_clusters"] == started.figures["infrared_clusters"] == 2
+    assert any("visible images: 2 clusters are fewer than the 4" in w for w in started.warnings)
+    batches = method.draw_batches(started.state, data, 0)
+    assert batches.shape[1] == 16 and set(labels[batches[:, 8:]].ravel()) == {2, 3}
+
+
+def test_compat_decides_what_the_infrared_memory_sees(tiny):
+    """Only once clusters are exchanged; the visible memory is the same."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(16, 128)).astype(np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    labels = np.repeat(np.arange(8, dtype=np.int32), 2)
+
+    def updated(compat, epoch):
+        method = methods.create(tiny(f"compat={compat}"))
+        memory = method.memory_of(labels, 4, features)
+        halves = [np.arange(8) // 2] * 2
+        clock = Clock.at(0, epoch)
+        moved = [features[:8][::-1], features[8:][::-1]]
+        return method._updated(memory, halves, moved, clock)
+
+    (early, none), (again, _) = (updated(compat, 0) for compat in ("released", "paper"))
+    assert none == 0
+    for one, other in zip(early, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    (released, pairs), (paper, _) = (updated(compat, 1) for compat in ("released", "paper"))
+    assert 0 < pairs <= 4
+    np.testing.assert_array_equal(released[0], paper[0])
+    assert np.abs(released[1] - paper[1]).max() > 1e-3
+    assert np.abs(released[0] - early[0]).max() > 1e-3
