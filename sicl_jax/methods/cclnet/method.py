@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from sicl_jax import clustering, devices, fields, optimizers, processes
+from sicl_jax import clustering, devices, optimizers, processes
 from sicl_jax.clustering.dbscan import give_own_clusters
 from sicl_jax.clustering.oddities import clustering_warnings
 from sicl_jax.data import samplers
@@ -23,7 +23,6 @@ from sicl_jax.data.augment import AugmentConfig, apply, draw, normalize
 from sicl_jax.data.dataset import Split
 from sicl_jax.errors import UsageError, UserError
 from sicl_jax.evaluation.agreement import agreement, matching_agreement
-from sicl_jax.fields import COMMON, Field
 from sicl_jax.losses import cluster_contrast
 from sicl_jax.memory import padded_clusters, start_cluster_memory, update_cluster_memory
 from sicl_jax.methods.base import (
@@ -37,72 +36,24 @@ from sicl_jax.methods.base import (
     TrainState,
     Weights,
 )
-from sicl_jax.methods.cclnet import losses, prompts
+from sicl_jax.methods.cclnet import losses, prompts, settings
 from sicl_jax.methods.cclnet import weights as published
+from sicl_jax.methods.cclnet.memories import (
+    MODALITIES,
+    ClusterMemory,
+    Described,
+    PromptMemory,
+    of_modalities,
+)
 from sicl_jax.methods.cclnet.model import CrossModalModel
 from sicl_jax.methods.embedder import Embedder, columns_of
 from sicl_jax.models.clip import ClipConfig
 from sicl_jax.models.layers import l2_normalize
 from sicl_jax.weights import torch_names
 
-MODALITIES = ("visible", "infrared")
-_STAGES = (0, 1, 2)
 _READS = ("image", "modality")
 # No gradient reaches these: the prompts but in stage 1, the attention pool in stage 0.
 _PROMPTS, _POOL = r"_prompts\.", r"^attention_pool\."
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Described:
-    """What stage 2 knows of the stages before.
-
-    Attributes:
-        labels: (N,) int32, stage 0's last clusters; see `ClusterMemory`.
-        first_infrared: () int32, the first infrared cluster among them.
-        texts: Text features of the visible and of the infrared clusters, (C, E) and (C', E).
-    """
-
-    labels: jax.Array
-    first_infrared: jax.Array
-    texts: tuple[jax.Array, jax.Array]
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class ClusterMemory:
-    """What stages 0 and 2 remember; C and C' are padded (`memory.padded_clusters`).
-
-    Attributes:
-        labels: (N,) int32, the cluster of each image, infrared clusters counted on from the
-            visible ones; -1 for images that are left out.
-        first_infrared: () int32, the first infrared cluster.
-        rows: Unit rows of the visible and of the infrared clusters, (C, D) and (C', D).
-        counts: Images of each, (C,) and (C',); 0 for padding.
-        described: Of stage 2; () in stage 0.
-    """
-
-    labels: jax.Array
-    first_infrared: jax.Array
-    rows: tuple[jax.Array, jax.Array]
-    counts: tuple[jax.Array, jax.Array]
-    described: Described | tuple = ()
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class PromptMemory:
-    """What stage 1 remembers.
-
-    Attributes:
-        labels: (N,) int32, stage 0's last clusters; see `ClusterMemory`.
-        first_infrared: () int32, the first infrared cluster among them.
-        projections: (N, E), CLIP's projections of all training images, made once.
-    """
-
-    labels: jax.Array
-    first_infrared: jax.Array
-    projections: jax.Array
 
 
 class CclNet(Method):
@@ -113,84 +64,7 @@ class CclNet(Method):
     labels = ("modality",)
     streams = {"image": _READS, "projection": _READS}
     pseudo_labels = ("labels",)
-    fields = {
-        **fields.AUGMENT,
-        **fields.CLUSTERING,
-        "compat": Field(
-            "released",
-            fields.one_of("released", "paper"),
-            "The exchange between matched clusters: released moves the infrared one towards the "
-            "visible one already moved, paper towards what that was before.",
-        ),
-        "stages": Field(
-            _STAGES,
-            fields.Rule(
-                lambda given: 0 < len(given) <= len(_STAGES) and given == _STAGES[: len(given)],
-                "(0,), (0, 1) or (0, 1, 2): each stage needs what those before it found",
-            ),
-            "The stages that are run: clusters alone, prompts, clusters with prompts.",
-        ),
-        "epochs": COMMON["epochs"].but(120),
-        "batch_size": COMMON["batch_size"].but(128),
-        "data.name": COMMON["data.name"].but("sysu_mm01"),
-        "data.image_size": COMMON["data.image_size"].but((288, 144)),
-        "data.resize": COMMON["data.resize"].but("lanczos"),
-        "augment.grey": fields.AUGMENT["augment.grey"].but(0.5),
-        "augment.erase_area": fields.AUGMENT["augment.erase_area"].but((0.02, 0.33)),
-        "augment.erase_aspect": fields.AUGMENT["augment.erase_aspect"].but((0.3, 3.3)),
-        "augment.erase_log_aspect": fields.AUGMENT["augment.erase_log_aspect"].but(True),
-        "augment.erase_tries": fields.AUGMENT["augment.erase_tries"].but(10),
-        "augment.erase_fill": fields.AUGMENT["augment.erase_fill"].but((0.0, 0.0, 0.0)),
-        "model.stage_sizes": Field(
-            (3, 4, 6, 3), fields.within(1, 100).each(4), "Blocks of the ResNet's layers."
-        ),
-        "model.width": Field(64, fields.multiple_of(2, 4096), "Channels of the stems."),
-        "model.embed_dim": Field(
-            1024, fields.within(1, 65536), "Size of projections and text features."
-        ),
-        "model.text_width": Field(
-            512, fields.multiple_of(64, 4096), "Width of the text transformer."
-        ),
-        "model.text_layers": Field(12, fields.within(1, 100), "Its blocks."),
-        "model.context": Field(77, fields.within(3, 4096), "Its positions."),
-        "prompts.visible": Field(
-            prompts.VISIBLE, fields.ANYTHING, "Sentence of visible images, X for a learned token."
-        ),
-        "prompts.infrared": Field(
-            prompts.INFRARED, fields.ANYTHING, "Sentence of infrared images, likewise."
-        ),
-        "prompts.merges": Field(
-            "",
-            fields.ANYTHING,
-            "CLIP's bpe_simple_vocab_16e6.txt.gz; the published sentences do without.",
-            changes_results=False,
-        ),
-        "prompts.epochs": Field(60, fields.COUNT, "Epochs of stage 1; the others take `epochs`."),
-        "prompts.batch_size": Field(
-            128, fields.COUNT, "Images of each modality in a batch of stage 1."
-        ),
-        "prompts.learning_rate": Field(
-            3.5e-4,
-            fields.above_zero(1e30),
-            "Greatest rate of stage 1; half a cosine falls from it,",
-        ),
-        "prompts.least_rate": Field(1e-6, fields.within(0, 1e30), "to this in its last epoch,"),
-        "prompts.warmup_rate": Field(1e-5, fields.within(0, 1e30), "and a line rises from this,"),
-        "prompts.warmup_epochs": Field(5, fields.COUNT_OR_NONE, "in so many epochs."),
-        "prompts.weight_decay": Field(1e-4, fields.within(0, 1e30), "Decay of the prompts."),
-        "memory.momentum": Field(0.1, fields.SHARE, "Weight of the old row in an update."),
-        "memory.temperature": Field(0.05, fields.above_zero(1e6), "tau of the similarities."),
-        "exchange.after": Field(
-            60, fields.COUNT_OR_NONE, "Epochs of stages 0 and 2 before matched clusters exchange."
-        ),
-        "exchange.weight": Field(0.1, fields.SHARE, "Weight of the old row in an exchange."),
-        "sampler.num_instances": Field(16, fields.COUNT, "Images that a cluster gives to a batch."),
-        "schedule.name": COMMON["schedule.name"].but("multistep"),
-        "schedule.milestones": COMMON["schedule.milestones"].but((30, 50)),
-        "schedule.warmup_epochs": COMMON["schedule.warmup_epochs"].but(10),
-        "schedule.warmup_factor": COMMON["schedule.warmup_factor"].but(0.01),
-        "evaluate.always_after": COMMON["evaluate.always_after"].but(1_000_000),
-    }
+    fields = settings.FIELDS
 
     def __init__(self, config: ml_collections.ConfigDict, sizes: Mapping[str, int] | None = None):
         super().__init__(config, sizes)
@@ -589,7 +463,7 @@ class CclNet(Method):
         """
         encoding = model(images, len(images) // 2, train=True)
         features = jnp.split(l2_normalize(encoding.feature), 2)
-        labels = _of_modalities(memory, indexes)
+        labels = of_modalities(memory, indexes)
         terms = {
             name: cluster_contrast(*of_modality, self.config.memory.temperature)
             for name, *of_modality in zip(
@@ -601,7 +475,7 @@ class CclNet(Method):
                 MODALITIES,
                 jnp.split(encoding.projection, 2),
                 described.texts,
-                _of_modalities(described, indexes),
+                of_modalities(described, indexes),
                 strict=True,
             ):
                 terms[f"{name}_text"] = losses.text_loss(*of_modality)
@@ -632,12 +506,6 @@ class CclNet(Method):
             return rows, jnp.sum(jnp.zeros((), jnp.int32))
 
         return jax.lax.cond(clock.epoch >= options.after, exchanged, kept, moved)
-
-
-def _of_modalities(memory: ClusterMemory | Described, indexes: jax.Array) -> list[jax.Array]:
-    """Labels of both halves of a batch among the clusters of their modality; -1 stays."""
-    visible, infrared = jnp.split(memory.labels[indexes], 2)
-    return [visible, jnp.where(infrared < 0, -1, infrared - memory.first_infrared)]
 
 
 def _from_one(base: float, factor: optimizers.Schedule) -> optimizers.Schedule:

@@ -3,19 +3,14 @@
 import dataclasses
 import pathlib
 import tempfile
-import zlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 
-from sicl_jax import clustering, devices
 from sicl_jax import config as configs
-from sicl_jax.data.augment import normalize
 from sicl_jax.data.samplers import draw_cross_modality
 from sicl_jax.evaluation import FeatureSet, evaluate_dataset
 from sicl_jax.evaluation.evaluate import drawn_gallery
@@ -24,100 +19,29 @@ from sicl_jax.evaluation.protocols import Draw
 from sicl_jax.evaluation.ranking import Ranking
 from sicl_jax.losses import cluster_contrast
 from sicl_jax.memory import update_cluster_memory
-from sicl_jax.methods.base import Clock, TrainState, Weights
-from sicl_jax.methods.cclnet import losses, prompts
+from sicl_jax.methods.base import Clock
+from sicl_jax.methods.cclnet import losses, prompts, verify_training
 from sicl_jax.methods.cclnet import weights as published
-from sicl_jax.methods.cclnet.method import MODALITIES, CclNet, Described, PromptMemory
+from sicl_jax.methods.cclnet.method import CclNet
 from sicl_jax.methods.cclnet.model import CrossModalModel
-from sicl_jax.methods.embedder import Embedder
+from sicl_jax.methods.cclnet.verify_network import (
+    GRADIENT,
+    OUTPUT,
+    PAIR,
+    SCHEDULE,
+    array_errors,
+    images_of,
+    method_of,
+    model_of,
+    summaries,
+)
 from sicl_jax.models.layers import Frozen, l2_normalize
 from sicl_jax.verify import Check, Golden
-from sicl_jax.verify.checks import group_error, norm_error, relative_error
+from sicl_jax.verify.checks import relative_error
 from sicl_jax.verify.files import Arrays
 from sicl_jax.weights import clip as clip_weights
 from sicl_jax.weights import torch_names
 from sicl_jax.weights.torch_files import save_state_dict
-
-_OUTPUT, _GRADIENT, _LATER, _CHANGE, _SCHEDULE = 1e-4, 1e-3, 5e-3, 5e-2, 1e-6
-# Arrays smaller than this share of the largest are measured as if they were as large as that.
-_FLOOR = 1e-2
-_PAIR = ("rgb", "ir")
-_ROUNDING_ALONE = "attnpool.k_proj.bias"  # Its gradient is 0 but for rounding, which Adam scales.
-
-
-# ---- a file's network ------------------------------------------------------------------------
-
-
-def drawn(golden: Golden) -> dict[str, np.ndarray]:
-    """The initial arrays of a file by the authors' names: drawn by name, or as the file has them.
-
-    The draws' rules are those of the golden files' README.
-    """
-    given, arrays = golden.with_prefix("initial:"), {}
-    shapes = zip(golden["parameter_names"], golden["parameter_shapes"], strict=True)
-    for name, shape in ((str(name), tuple(s for s in shape if s)) for name, shape in shapes):
-        arrays[name] = given.get(name, golden.as_input(name, _draw(name, shape)))
-    return arrays
-
-
-def _draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    rng = np.random.default_rng(zlib.crc32(name.encode()))
-    if name == "bottleneck.bias":
-        array = np.zeros(shape)
-    elif "running_var" in name:
-        array = rng.uniform(0.5, 1.5, shape)
-    elif "running_mean" in name:
-        array = rng.normal(0, 0.1, shape)
-    elif len(shape) == 4:
-        array = rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
-    elif len(shape) == 3:
-        array = rng.normal(0, 0.1, shape)
-    elif len(shape) == 2:
-        scale = 0.3 if name.endswith(("c_proj.weight", "text_projection")) else 1.0
-        array = rng.normal(0, scale / np.sqrt(shape[-1]), shape)
-    elif name.endswith(("bn3.weight", "downsample.1.weight")):
-        array = rng.uniform(0.25, 0.75, shape)
-    elif name.endswith("weight"):
-        array = rng.uniform(0.5, 1.5, shape)
-    else:
-        array = rng.normal(0, 0.1, shape)
-    return array.astype(np.float32)
-
-
-def method_of(golden: Golden, images: Golden, **groups: Mapping[str, Any] | Any) -> CclNet:
-    """The method for a file's network.
-
-    Args:
-        golden: The file.
-        images: The file that has its images.
-        **groups: Fields of the config, or groups of them.
-    """
-    config = configs.base("cclnet")
-    fields = published.recognize(drawn(golden))
-    if fields is None:
-        raise ValueError("parameter_names are not those of CCLNet")
-    sizes = fields.pop("sizes")
-    fields["data.image_size"] = images["images_rgb"].shape[1:3]
-    config.update_from_flattened_dict(fields)
-    config.update({"model": {"dtype": "float32"}, **groups})
-    return CclNet(config, sizes)
-
-
-def model_of(golden: Golden, method: CclNet) -> CrossModalModel:
-    """The network, filled."""
-    model = method.abstract_model()
-    published.assign(model, drawn(golden), golden.file)
-    return model
-
-
-def _images(golden: Golden, modality: str, rows: np.ndarray | slice = slice(None)) -> jax.Array:
-    return normalize(jnp.asarray(golden[f"images_{modality}"][rows]))
-
-
-def _summaries(arrays: Mapping[str, np.ndarray], names) -> dict[str, np.ndarray]:
-    """Mean, deviation and norm of the arrays of these names."""
-    wide = {str(name): np.asarray(arrays[str(name)], np.float64) for name in names}
-    return {n: np.array([a.mean(), a.std(), np.linalg.norm(a)]) for n, a in wide.items()}
 
 
 def _rows(names, table: np.ndarray) -> dict[str, np.ndarray]:
@@ -127,8 +51,8 @@ def _rows(names, table: np.ndarray) -> dict[str, np.ndarray]:
 # ---- model.npz -------------------------------------------------------------------------------
 
 _TRAINING = {
-    **dict.fromkeys(("train_features", "train_projections", "after:*", "probe_loss"), _OUTPUT),
-    **dict.fromkeys(("grad:*", "gradient_stats"), _GRADIENT),
+    **dict.fromkeys(("train_features", "train_projections", "after:*", "probe_loss"), OUTPUT),
+    **dict.fromkeys(("grad:*", "gradient_stats"), GRADIENT),
 }
 
 
@@ -138,9 +62,9 @@ def check_model(golden: Golden) -> Iterator[Check]:
     yield from _check_sizes(golden, method)
     yield from _check_loading(golden, method)
     model = model_of(golden, method)
-    for name, found in _evaluate(model, *(_images(golden, m) for m in _PAIR)).items():
-        yield golden.check(name, found, _OUTPUT)
-    yield from golden.check_controlled(Probe(golden, method), _TRAINING, errors=_errors)
+    for name, found in _evaluate(model, *(images_of(golden, m) for m in PAIR)).items():
+        yield golden.check(name, found, OUTPUT)
+    yield from golden.check_controlled(Probe(golden, method), _TRAINING, errors=array_errors)
 
 
 def _check_sizes(golden: Golden, method: CclNet) -> Iterator[Check]:
@@ -170,7 +94,7 @@ def _check_sizes(golden: Golden, method: CclNet) -> Iterator[Check]:
 
 def _check_loading(golden: Golden, method: CclNet) -> Iterator[Check]:
     """A file of CLIP's made of the given parts, through the loader of such files."""
-    for modality, sentence in zip(_PAIR, (prompts.VISIBLE, prompts.INFRARED), strict=True):
+    for modality, sentence in zip(PAIR, (prompts.VISIBLE, prompts.INFRARED), strict=True):
         ids, _ = prompts.token_ids(sentence, "", method.config.model.context)
         yield golden.check(f"token_ids_{modality}", ids, 0.0)
     model = model_of(golden, method)
@@ -192,8 +116,8 @@ def _check_loading(golden: Golden, method: CclNet) -> Iterator[Check]:
         method.load_pretrained(model, str(path))
     loaded = torch_names.collect(published.names(model))
     found = loaded["base_resnet.base.attnpool.positional_embedding"]
-    yield golden.check("resized_positional_embedding", found, _OUTPUT)
-    for modality in _PAIR:
+    yield golden.check("resized_positional_embedding", found, OUTPUT)
+    for modality in PAIR:
         for part in ("prefix", "suffix"):
             expected = golden.expected(f"archive_{part}_{modality}")
             found = loaded[f"prompt_learner.token_{part}_{modality}"][0, : len(expected)]
@@ -210,7 +134,7 @@ def _evaluate(model: CrossModalModel, *images: jax.Array) -> dict[str, jax.Array
         stems = {"rgb": model.visible, "ir": model.infrared}
         embeddings, projections = model.embed(both, is_infrared), model.project(both, is_infrared)
         found = {"eval_both": embeddings, "eval_map_rgb": model.maps(images[0], is_infrared[:1])}
-        for modality, part, rows in zip(_PAIR, images, (~is_infrared, is_infrared), strict=True):
+        for modality, part, rows in zip(PAIR, images, (~is_infrared, is_infrared), strict=True):
             found[f"eval_stem_{modality}"] = stems[modality](part, train=False)
             found[f"eval_embedding_{modality}"] = embeddings[np.flatnonzero(rows)]
             found[f"eval_projection_{modality}"] = projections[np.flatnonzero(rows)]
@@ -224,20 +148,6 @@ def _evaluate(model: CrossModalModel, *images: jax.Array) -> dict[str, jax.Array
 
 def _prompts(model: CrossModalModel) -> dict[str, nnx.Module]:
     return {"rgb": model.visible_prompts, "ir": model.infrared_prompts}
-
-
-def _errors(actual: Arrays, expected: Arrays) -> dict[str, float]:
-    """Errors by quantity; rows of statistics are arrays of their own, measured by their norms."""
-    errors = {}
-    for name, array in expected.items():
-        if name.endswith("_stats"):
-            ours, array = dict(enumerate(actual[name])), dict(enumerate(array))
-            errors[name] = group_error(ours, array, floor=_FLOOR)
-        elif isinstance(array, Mapping):
-            errors[name] = group_error(actual[name], array, floor=_FLOOR)
-        else:
-            errors[name] = relative_error(actual[name], array)
-    return errors
 
 
 class Probe:
@@ -276,8 +186,8 @@ class Probe:
         (value, (outputs, statistics)), gradients = self._gradient(
             trained,
             rest,
-            [_images(golden, modality) for modality in _PAIR],
-            [golden[f"text_labels_{modality}"] for modality in _PAIR],
+            [images_of(golden, modality) for modality in PAIR],
+            [golden[f"text_labels_{modality}"] for modality in PAIR],
             [golden[f"probe_{name}"] for name in ("features", "projections", "text")],
         )
         gradients = torch_names.collect(
@@ -291,7 +201,7 @@ class Probe:
             "train_projections": outputs[1],
             "probe_loss": value,
             "grad:*": {name: gradients[name] for name in golden.with_prefix("grad:")},
-            "gradient_stats": np.stack(list(_summaries(gradients, names).values())),
+            "gradient_stats": np.stack(list(summaries(gradients, names).values())),
             "after:*": {name: after[name] for name in golden.with_prefix("after:")},
         }
 
@@ -309,15 +219,15 @@ def check_losses(golden: Golden) -> Iterator[Check]:
 
     (_, values), gradient = jax.jit(jax.value_and_grad(both, has_aux=True))(golden["supcon_text"])
     for name, value in zip(("image_to_text", "text_to_image"), values, strict=True):
-        yield golden.check(f"supcon_{name}", value, _OUTPUT)
-    yield golden.check("supcon_grad_text", gradient, _GRADIENT)
+        yield golden.check(f"supcon_{name}", value, OUTPUT)
+    yield golden.check("supcon_grad_text", gradient, GRADIENT)
 
     texts, labels = golden["text_loss_text"], golden["text_loss_labels"]
     projections = golden["text_loss_projections"]
     text_loss = jax.jit(jax.value_and_grad(losses.text_loss))
     value, gradient = text_loss(projections, texts, labels)
-    yield golden.check("text_loss", value, _OUTPUT)
-    yield golden.check("text_loss_grad", gradient, _GRADIENT)
+    yield golden.check("text_loss", value, OUTPUT)
+    yield golden.check("text_loss_grad", gradient, GRADIENT)
     value, gradient = text_loss(projections, texts, np.full_like(labels, -1))
     yield golden.check("text_loss_all_unlabelled", value[None], 0.0)
     yield golden.verdict("text_loss_all_unlabelled: no gradient", np.abs(gradient).max(), 0.0)
@@ -327,7 +237,7 @@ def check_losses(golden: Golden) -> Iterator[Check]:
 def _check_memories(golden: Golden) -> Iterator[Check]:
     temperature, momentum = float(golden["temperature"]), float(golden["momentum"])
     moved, targets, counts = [], [], []
-    for modality in _PAIR:
+    for modality in PAIR:
         rows, labels = golden[f"memory_{modality}"], golden[f"memory_targets_{modality}"]
         inputs, members = golden[f"memory_inputs_{modality}"], np.ones(len(rows))
 
@@ -335,11 +245,11 @@ def _check_memories(golden: Golden) -> Iterator[Check]:
             return cluster_contrast(l2_normalize(inputs), rows, members, labels, temperature)
 
         value, gradient = jax.jit(jax.value_and_grad(loss))(inputs)
-        yield golden.check(f"memory_loss_{modality}", value, _OUTPUT)
-        yield golden.check(f"memory_grad_{modality}", gradient, _GRADIENT)
+        yield golden.check(f"memory_loss_{modality}", value, OUTPUT)
+        yield golden.check(f"memory_grad_{modality}", gradient, GRADIENT)
         features = l2_normalize(jnp.asarray(inputs))
         moved.append(update_cluster_memory(jnp.asarray(rows), labels, features, momentum))
-        yield golden.check(f"memory_{modality}_after_plain", moved[-1], _OUTPUT)
+        yield golden.check(f"memory_{modality}_after_plain", moved[-1], OUTPUT)
         targets.append(jnp.asarray(labels))
         counts.append(members)
 
@@ -351,15 +261,15 @@ def _check_memories(golden: Golden) -> Iterator[Check]:
     for name, compat in (("matched", "released"), ("swapped", "paper")):
         scale = float(golden["change_scale"])
         found = losses.exchange(*padded, partners, tuple(targets), scale, compat=compat)
-        for modality, rows in zip(_PAIR, found, strict=True):
-            yield golden.check(f"memory_{modality}_after_{name}", rows[:-1], _OUTPUT)
+        for modality, rows in zip(PAIR, found, strict=True):
+            yield golden.check(f"memory_{modality}_after_{name}", rows[:-1], OUTPUT)
 
 
 def _check_matching(golden: Golden, partners: np.ndarray, similarity: np.ndarray):
     """The file lists opposed pairs too, which `match` leaves alone."""
     theirs = golden.expected("match_similarity")
-    pairs = [golden.expected(f"match_{modality}") for modality in _PAIR]
-    yield golden.check("match_similarity", similarity[pairs[0], pairs[1]], _OUTPUT)
+    pairs = [golden.expected(f"match_{modality}") for modality in PAIR]
+    yield golden.check("match_similarity", similarity[pairs[0], pairs[1]], OUTPUT)
     expected = np.full(len(partners), -1)
     expected[pairs[0]] = np.where(theirs >= 0, pairs[1], -1)
     yield golden.verdict("match_rgb, match_ir", np.count_nonzero(partners != expected), 0.0)
@@ -375,7 +285,7 @@ def check_schedule(golden: Golden) -> Iterator[Check]:
     config.model.stage_sizes = _stage_sizes(golden["stage2_parameters"])
     config.data.image_size = (32, 16)
     for name, value in _settings(config).items():
-        yield golden.check(f"config:{name}", value, _SCHEDULE)
+        yield golden.check(f"config:{name}", value, SCHEDULE)
     method = CclNet(config)
     model = method.abstract_model()
     names = published.names(model)
@@ -385,9 +295,9 @@ def check_schedule(golden: Golden) -> Iterator[Check]:
     yield golden.verdict("stage1_parameters", len(set(theirs) ^ trained.keys()), 0.0)
     expected = golden.expected("stage1_learning_rate")
     error = max(relative_error(rate, expected) for rate in trained.values())
-    yield golden.verdict("stage1_learning_rate", error, _SCHEDULE)
+    yield golden.verdict("stage1_learning_rate", error, SCHEDULE)
     decay = [config.prompts.weight_decay] * len(theirs)
-    yield golden.check("stage1_weight_decay", decay, _SCHEDULE)
+    yield golden.check("stage1_weight_decay", decay, SCHEDULE)
 
     theirs = [str(name) for name in golden["stage2_parameters"]]
     rates = _rates(method, 2, len(golden.expected("stage2_learning_rate")))
@@ -400,11 +310,11 @@ def check_schedule(golden: Golden) -> Iterator[Check]:
         expected = golden.expected(quantity)
         found = [rate for name, rate in trained.items() if ("bias" in name) == is_bias]
         error = max(relative_error(rate, expected) for rate in found)
-        yield golden.verdict(quantity, error, _SCHEDULE)
+        yield golden.verdict(quantity, error, SCHEDULE)
     base = [config.optimizer.learning_rate * (2 if "bias" in name else 1) for name in theirs]
-    yield golden.check("stage2_base_learning_rate", base, _SCHEDULE)
+    yield golden.check("stage2_base_learning_rate", base, SCHEDULE)
     decay = [config.optimizer.weight_decay] * len(theirs)
-    yield golden.check("stage2_weight_decay", decay, _SCHEDULE)
+    yield golden.check("stage2_weight_decay", decay, SCHEDULE)
 
 
 def _stage_sizes(names) -> tuple[int, ...]:
@@ -460,7 +370,7 @@ def _rates(method: CclNet, stage: int, epochs: int) -> dict[str, np.ndarray]:
 
 def check_sampler(golden: Golden) -> Iterator[Check]:
     """The batches of an epoch by the published generator, exactly."""
-    labels = [golden[f"labels_{modality}"] for modality in _PAIR]
+    labels = [golden[f"labels_{modality}"] for modality in PAIR]
     clusters, instances = int(golden["batch_size"]), int(golden["num_instances"])
     batches = draw_cross_modality(
         np.concatenate(labels),
@@ -514,14 +424,14 @@ def check_evaluation(golden: Golden) -> Iterator[Check]:
             found[f"mean_{name}"] = getattr(result, figure)
         found["queries_without_match"] = trials[-1].skipped
         for name, value in found.items():
-            yield golden.check(f"{mode}_{name}", value, _OUTPUT)
+            yield golden.check(f"{mode}_{name}", value, OUTPUT)
     splits = {name: images.take(golden[f"regdb_{name}"]) for name in ("query", "gallery")}
     name = "visible_to_infrared"
     result = evaluate_dataset("regdb", splits, only=[name])[name]
     ranks = len(golden.expected("regdb_cmc"))
-    yield golden.check("regdb_cmc", _cmc(result.rankings[0], ranks), _OUTPUT)
-    yield golden.check("regdb_map", result.mAP, _OUTPUT)
-    yield golden.check("regdb_minp", result.mINP, _OUTPUT)
+    yield golden.check("regdb_cmc", _cmc(result.rankings[0], ranks), OUTPUT)
+    yield golden.check("regdb_map", result.mAP, OUTPUT)
+    yield golden.check("regdb_minp", result.mINP, OUTPUT)
 
 
 def _cmc(ranking: Ranking, ranks: int) -> np.ndarray:
@@ -530,290 +440,13 @@ def _cmc(ranking: Ranking, ranks: int) -> np.ndarray:
     return np.mean(first[:, None] <= 1 + np.arange(ranks), axis=0)
 
 
-# ---- stage1.npz ------------------------------------------------------------------------------
-
-
-def _constant_rate(golden: Golden) -> dict[str, Any]:
-    rate = float(golden["learning_rate"])
-    return {
-        "optimizer": {"learning_rate": rate, "weight_decay": float(golden["weight_decay"])},
-        "schedule": {"name": "constant", "warmup_epochs": 0},
-        "prompts": {
-            "learning_rate": rate,
-            "least_rate": rate,
-            "warmup_epochs": 0,
-            "weight_decay": float(golden["weight_decay"]),
-        },
-    }
-
-
-def _placed(labels: list[np.ndarray]) -> tuple[jax.Array, jax.Array]:
-    """Labels of visible and infrared images as the memories have them; the first infrared one."""
-    first = int(labels[0].max()) + 1
-    infrared = np.where(labels[1] < 0, -1, labels[1] + first)
-    return jnp.asarray(np.concatenate([labels[0], infrared]), jnp.int32), jnp.int32(first)
-
-
-_FINALS = {"final:*": _LATER, "final:* less the drawn (norm)": _CHANGE}
-_STAGE1 = {
-    "losses of the first step": _OUTPUT,
-    "losses": _LATER,
-    "learning_rate": _SCHEDULE,
-    "grad:*": _GRADIENT,
-    **_FINALS,
-    **dict.fromkeys(("final_text_rgb", "final_text_ir"), _LATER),
-}
-
-
-def check_stage1(golden: Golden) -> Iterator[Check]:
-    """Three steps of the prompts, the last batch a smaller one."""
-    method = method_of(golden, golden.beside("stage2"), **_constant_rate(golden))
-    compute = Training(golden, method, 1)
-    errors = _training_errors(drawn(golden))
-    yield from golden.check_controlled(compute, _STAGE1, errors=errors)
-
-
-def _training_errors(initial: Mapping[str, np.ndarray]):
-    """Errors of a training's quantities; finals are measured apart from what they began as too."""
-
-    def errors(actual: Arrays, expected: Arrays) -> dict[str, float]:
-        found = _errors(actual, expected)
-        for name in ("losses", "step_features", "step_projections"):
-            if name in actual:
-                first = relative_error(actual[name][0], expected[name][0])
-                found[f"{name} of the first step"] = first
-        ours, theirs = actual["final:*"], expected["final:*"]
-        found["final:*"] = group_error(ours, theirs, floor=_FLOOR)
-        found["final:* less the drawn (norm)"] = norm_error(
-            {name: ours[name] - initial[name] for name in theirs},
-            {name: theirs[name] - initial[name] for name in theirs},
-        )
-        if "change_norm" in actual:
-            moves = expected["change_norm"] > 0
-            found["change_norm"] = np.max(
-                np.abs(actual["change_norm"] - expected["change_norm"])[moves]
-                / expected["change_norm"][moves]
-            )
-            found["change_norm: what does not move"] = np.abs(actual["change_norm"][~moves]).max()
-        return found
-
-    return errors
-
-
-class Training:
-    """The first steps of a stage, compiled once for a file and its controls.
-
-    Args:
-        golden: The file.
-        method: Of its sizes and settings.
-        stage: Which stage.
-    """
-
-    def __init__(self, golden: Golden, method: CclNet, stage: int):
-        self._method, self._stage = method, stage
-        self._images = golden.beside("stage2")
-        self._describe = jax.jit(method.describe)
-        self._embedder = Embedder(method, flip=False)
-
-        @jax.jit
-        def step(state, images, indexes):
-            def objective(model, memory):
-                if stage == 1:
-                    return method.prompt_loss(model, memory, indexes)
-                return method.objective(model, memory, images, indexes, state.clock)
-
-            if stage == 1:
-                return (*method.step(state, objective), ())
-            encoding = method.model(state.weights)(images, len(images) // 2, train=True)
-            return (*method.step(state, objective), encoding)
-
-        self._step = step
-
-    def __call__(self, golden: Golden) -> Arrays:
-        """Losses, outputs, gradients of the first step, and what the last one leaves."""
-        method, stage = self._method, self._stage
-        initial = drawn(golden)
-        model = model_of(golden, method)
-        weights = devices.put_replicated(Weights.of(model))
-        results, memory, batches = self._start(golden, weights)
-        state, metrics, encodings = method.start(weights, memory, stage=stage), [], []
-        images = None
-        if stage != 1:
-            source = golden if "images_rgb" in golden else self._images
-            images = jnp.concatenate([_images(source, modality) for modality in _PAIR])
-        for number, rows in enumerate(batches):
-            pixels = () if images is None else images[np.maximum(rows, 0)]
-            state, figures, encoding = self._step(state, pixels, jnp.asarray(rows))
-            metrics.append(figures)
-            encodings.append(encoding)
-            if number == 0:
-                gradients = self._first_gradients(state, golden)
-        final = initial | torch_names.collect(published.names(method.model(state.weights)))
-        names = golden.with_prefix("grad:")
-        results |= {
-            "grad:*": {name: gradients[name] for name in names},
-            "final:*": {name: final[name] for name in golden.with_prefix("final:")},
-            "learning_rate": metrics[0]["learning_rate"],
-        }
-        if stage == 1:
-            results["losses"] = np.array([float(each["loss"]) for each in metrics])
-            for modality, texts in zip(_PAIR, self._describe(state.weights), strict=True):
-                results[f"final_text_{modality}"] = texts
-            return results
-        results |= self._of_clusters(golden, state, metrics, encodings)
-        moved = [name for name in initial if not name.endswith(_ROUNDING_ALONE)]
-        places = np.isin(golden["parameter_names"], moved)
-        change = [np.linalg.norm(np.float64(final[n]) - initial[n]) for n in initial]
-        stats = _summaries(final, golden["parameter_names"])
-        of_gradients = _summaries(gradients, golden["gradient_names"])
-        return results | {
-            "change_norm": np.where(places, change, golden.expected("change_norm")),
-            "final_stats": np.stack(list(stats.values())),
-            "gradient_stats": np.stack(list(of_gradients.values())),
-        }
-
-    def _first_gradients(self, state: TrainState, golden: Golden) -> dict[str, np.ndarray]:
-        """Of the first step, from Adam's first moment after it: (gradient + decay weight) / 10."""
-
-        def filled(moment, weight):
-            return jnp.zeros_like(weight) if isinstance(moment, optax.MaskedNode) else moment
-
-        moments = jax.tree.map(
-            filled,
-            optax.tree_utils.tree_get(state.optimizer, "mu"),
-            state.weights.params,
-            is_leaf=lambda node: isinstance(node, optax.MaskedNode),
-        )
-        model = self._method.model(dataclasses.replace(state.weights, params=moments))
-        decay, before = float(golden["weight_decay"]), drawn(golden)
-        return {
-            name: array * 10 - decay * before[name]
-            for name, array in torch_names.collect(published.names(model)).items()
-            if name in before
-        }
-
-    def _start(self, golden: Golden, weights: Weights):
-        """What precedes the steps: results, the memory, and the rows of every batch."""
-        if self._stage == 1:
-            labels = [golden[f"labels_{modality}"] for modality in _PAIR]
-            projections = np.concatenate([golden[f"features_{modality}"] for modality in _PAIR])
-            memory = PromptMemory(*_placed(labels), jnp.asarray(projections))
-            orders = [golden["order_rgb"], golden["order_ir"] + len(labels[0])]
-            size = int(golden["batch_size"])
-            fill = -len(orders[0]) % size
-            parts = [np.pad(o, (0, fill), constant_values=-1).reshape(-1, size) for o in orders]
-            return {}, memory, np.concatenate(parts, axis=1)
-        return self._start_clusters(golden, weights)
-
-    def _start_clusters(self, golden: Golden, weights: Weights):
-        method = self._method
-        source = golden if "images_rgb" in golden else self._images
-        images = [source[f"images_{modality}"] for modality in _PAIR]
-        sizes = [len(part) for part in images]
-        raw = [part if part.ndim == 4 else np.repeat(part[..., None], 3, -1) for part in images]
-        columns = {"image": np.concatenate(raw), "modality": np.repeat([0, 1], sizes)}
-        features = self._embedder(weights, columns)
-        labels = [golden[f"pseudo_labels_{modality}"] for modality in _PAIR]
-        described: Described | tuple = ()
-        results = {}
-        if self._stage == 2:
-            texts = self._describe(weights)
-            results |= {f"text_{m}": each for m, each in zip(_PAIR, texts, strict=True)}
-            old = [golden[f"old_labels_{modality}"] for modality in _PAIR]
-            described = Described(*_placed(old), texts)
-        placed, first = _placed(labels)
-        memory = method.memory_of(np.asarray(placed), int(first), features, described)
-        clusters = [int(part.max()) + 1 for part in labels]
-        for name, part, rows, count in zip(
-            _PAIR, np.split(features, [sizes[0]]), memory.rows, clusters, strict=True
-        ):
-            results |= {f"features_{name}": part, f"memory_{name}": rows[:count]}
-        batches = [golden["batches_rgb"], golden["batches_ir"] + sizes[0]]
-        return results, memory, np.concatenate(batches, axis=1)
-
-    def _of_clusters(self, golden: Golden, state: TrainState, metrics, encodings) -> Arrays:
-        clusters = [int(golden[f"pseudo_labels_{modality}"].max()) + 1 for modality in _PAIR]
-        final = zip(_PAIR, state.memory.rows, clusters, strict=True)
-        terms = np.array([[float(each[name]) for name in _TERMS] for each in metrics])
-        if self._stage == 2:
-            texts = np.array([[float(e[f"{m}_text"]) for m in MODALITIES] for e in metrics])
-            terms = np.column_stack([terms[:, :2], texts.sum(axis=1), texts, terms[:, 2]])
-        return {
-            "losses": terms,
-            "learning_rate_bias": 2 * metrics[0]["learning_rate"],
-            "step_features": np.stack([each.feature for each in encodings]),
-            "step_projections": np.stack([each.projection for each in encodings]),
-            **{f"memory_{name}_final": rows[:count] for name, rows, count in final},
-        }
-
-
-_TERMS = (*MODALITIES, "loss")
-_OF_EACH = [f"{name}_{modality}" for name in ("features", "memory") for modality in _PAIR]
-_CLUSTERS = {
-    **dict.fromkeys(_OF_EACH, _OUTPUT),
-    **dict.fromkeys(("learning_rate", "learning_rate_bias"), _SCHEDULE),
-    **{
-        f"{name}{when}": tolerance
-        for name in ("losses", "step_features", "step_projections")
-        for when, tolerance in ((" of the first step", _OUTPUT), ("", _LATER))
-    },
-    **dict.fromkeys(("grad:*", "gradient_stats"), _GRADIENT),
-    **_FINALS,
-    **dict.fromkeys(("memory_rgb_final", "memory_ir_final", "final_stats"), _LATER),
-    "change_norm": _CHANGE,
-    "change_norm: what does not move": 0.0,
-}
-
-
-def check_stage0(golden: Golden) -> Iterator[Check]:
-    """`stage0.npz`: an epoch's beginning and its first three steps."""
-    yield from _check_clusters(golden, 0, _CLUSTERS)
-
-
-def check_stage2(golden: Golden) -> Iterator[Check]:
-    """`stage2.npz`: likewise, with texts and the exchange of matched clusters."""
-    texts = dict.fromkeys(("text_rgb", "text_ir"), _OUTPUT)
-    similarity = clustering.jaccard_similarity(
-        golden["features_rgb"], int(golden["k1"]), int(golden["k2"])
-    )
-    yield golden.check("jaccard_distance_rgb", 1 - similarity.toarray(), _OUTPUT)
-    yield from _check_clusters(golden, 2, texts | _CLUSTERS)
-
-
-def _check_clusters(golden: Golden, stage: int, tolerances) -> Iterator[Check]:
-    scale, instances = float(golden["change_scale"]), int(golden["num_instances"])
-    groups = _constant_rate(golden) | {
-        "clustering": {
-            "k1": int(golden["k1"]),
-            "k2": int(golden["k2"]),
-            "eps": float(golden["eps"]),
-            "min_samples": int(golden["min_samples"]),
-        },
-        "memory": {name: float(golden[name]) for name in ("momentum", "temperature")},
-        # Before the late epochs the published weight of the old row is 1: there is no exchange.
-        "exchange": {"after": 0 if scale < 1 else 1_000_000, "weight": scale},
-        "batch_size": 2 * int(golden["batch_size"]) * instances,
-        "sampler": {"num_instances": instances},
-    }
-    images = golden if "images_rgb" in golden else golden.beside("stage2")
-    method = method_of(golden, images, **groups)
-    compute = Training(golden, method, stage)
-    results = compute(golden)
-    features = np.concatenate([results[f"features_{modality}"] for modality in _PAIR])
-    sizes = [len(golden.expected(f"pseudo_labels_{modality}")) for modality in _PAIR]
-    found = method.cluster(features, np.repeat([0, 1], sizes))
-    for modality, labels in zip(_PAIR, np.split(found, [sizes[0]]), strict=True):
-        yield golden.check_partition(f"pseudo_labels_{modality}", labels)
-    yield from golden.check_controlled(compute, tolerances, errors=_training_errors(drawn(golden)))
-
-
 CHECKS = {
     "model": check_model,
     "losses": check_losses,
     "schedule": check_schedule,
     "sampler": check_sampler,
-    "stage0": check_stage0,
-    "stage1": check_stage1,
-    "stage2": check_stage2,
+    "stage0": verify_training.check_stage0,
+    "stage1": verify_training.check_stage1,
+    "stage2": verify_training.check_stage2,
     "evaluation": check_evaluation,
 }
