@@ -1,5 +1,6 @@
 """What the benchmarks of training know of each method: its bare networks, on random inputs."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import jax
@@ -45,7 +46,20 @@ def begun(method: Method, data: Split) -> tuple[Method, TrainState]:
     state = begin(method, data, method.config.seed)
     if hasattr(method, "with_labels"):
         state = method.with_labels(state, data.labels["identity"], epoch=1)
+    if method.name == "cclnet":
+        state = dataclasses.replace(state, memory=_cross_modal_memory(method, data))
     return method, state
+
+
+def _cross_modal_memory(method: Method, data: Split):
+    """Every person a cluster of the modality that all of its images have."""
+    modality = data.labels["modality"]
+    people = [np.unique(data.labels["identity"][modality == number]) for number in (0, 1)]
+    order = np.concatenate(people)
+    labels = np.argsort(order)[np.searchsorted(np.sort(order), data.labels["identity"])]
+    features = np.random.default_rng(0).normal(size=(len(data), method.num_features))
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    return method.memory_of(labels.astype(np.int32), len(people[0]), features.astype(np.float32))
 
 
 def inputs(method: Method, batch_size: int) -> dict[str, tuple[int, ...]]:
@@ -86,7 +100,12 @@ def _osnet(model, images):
     return list(model(images["image"], train=True))
 
 
+def _cclnet(model, images):
+    return [model(images["image"], len(images["image"]) // 2, train=True).feature]
+
+
 _FORWARD = {
+    "cclnet": _cclnet,
     "cssc": _cssc,
     "deskpro": _deskpro,
     "lmbn": _lmbn,

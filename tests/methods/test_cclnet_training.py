@@ -6,6 +6,7 @@ import signal
 import jax
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from sicl_jax import config as configs
 from sicl_jax import inference, methods
@@ -221,3 +222,27 @@ def test_compat_decides_what_the_infrared_memory_sees(tiny):
     np.testing.assert_array_equal(released[0], paper[0])
     assert np.abs(released[1] - paper[1]).max() > 1e-3
     assert np.abs(released[0] - early[0]).max() > 1e-3
+
+
+# ---- real photographs --------------------------------------------------------------------------
+
+
+def test_real_photographs_with_a_stand_in_for_infrared(tiny, real_photographs, tmp_path):
+    """Half of the images grey and inverted: nobody has infrared ones beside the checkout."""
+    for number, file in enumerate(sorted((real_photographs / "prcc/rgb/train").rglob("*.jpg"))):
+        with Image.open(file) as image:
+            picture = image.convert("RGB").resize((64, 128))
+        is_infrared = number % 2 == 1
+        if is_infrared:
+            picture = ImageOps.invert(picture.convert("L")).convert("RGB")
+        folder = tmp_path / "raw" / ("ir" if is_infrared else "rgb") / file.parent.name
+        folder.mkdir(parents=True, exist_ok=True)
+        picture.save(folder / f"{file.stem}.png")
+    prepare(Request("person_folder", tmp_path / "data", raw=tmp_path / "raw"))
+    changes = ("epochs=1", "clustering.k1=20", f"data.dir={tmp_path}/data")
+    log = train(tiny("data.name=person_folder", *changes), tmp_path / "run")
+    epochs = epochs_of(log)
+    assert [line["stage"] for line in epochs] == ["stage 0", "stage 1", "stage 2"]
+    for line in (epochs[0], epochs[2]):
+        assert min(line["visible_clusters"], line["infrared_clusters"]) > 1
+        assert line["visible_purity"] > 1 / 13 and np.isfinite(line["loss"])

@@ -99,6 +99,11 @@ class CclNet(Method):
             dtype=devices.compute_dtype(self.config.model.dtype),
         )
 
+    @property
+    def num_features(self) -> int:
+        """Size of the feature that is clustered and tested."""
+        return self._shape.num_features
+
     def embed(self, model: CrossModalModel, batch: Batch, stream: str) -> jax.Array:
         """The feature that is clustered and tested; or z, which is compared with texts."""
         encode = model.project if stream == "projection" else model.embed
@@ -215,7 +220,7 @@ class CclNet(Method):
 
     def _empty(self, count: int, described: Described | tuple = ()) -> ClusterMemory:
         size = padded_clusters(count, count)
-        shape = (size, self._shape.num_features)
+        shape = (size, self.num_features)
         rows, counts = (
             tuple(np.zeros(each, np.float32) for _ in MODALITIES) for each in (shape, size)
         )
