@@ -1,6 +1,7 @@
 """CCLNet's pieces against brute force, and its prompts, samplers and exchange at the edges."""
 
 import gzip
+import pathlib
 
 import numpy as np
 import pytest
@@ -10,6 +11,10 @@ from sicl_jax.data import samplers
 from sicl_jax.errors import UsageError, UserError
 from sicl_jax.methods.cclnet import losses, prompts
 from sicl_jax.methods.cclnet.model import PromptShape
+from sicl_jax.methods.cclnet.verify import CHECKS
+from sicl_jax.verify import verify_file
+
+_GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "cclnet"
 
 # ---- prompts -----------------------------------------------------------------------------------
 
@@ -167,3 +172,14 @@ def test_the_exchange_moves_matched_clusters_of_the_batch(sizes, compat):
     found = losses.exchange(*memories, partners, labels, 0.1, compat=compat)
     for ours, theirs in zip(found, exchanged(*memories, labels, 0.1, compat), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+# ---- the published code's numbers --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["losses", "sampler", "evaluation", "stage2"])
+def test_golden_numbers_agree(name):
+    """Those of the other files, which compile as much again: `sicl-jax verify --method cclnet`."""
+    checks = verify_file(_GOLDEN / f"{name}.npz", CHECKS)
+    assert checks
+    assert [check for check in checks if not check.ok] == []

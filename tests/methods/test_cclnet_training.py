@@ -159,7 +159,7 @@ def split_of(modality):
     count = len(modality)
     unknown = np.full(count, -1, np.int32)
     labels = {"identity": unknown, "modality": np.array(modality, np.int32)}
-    return Split([str(i) for i in range(count)], {}, labels)
+    return Split({}, labels, tuple(map(str, range(count))))
 
 
 @pytest.mark.parametrize(
