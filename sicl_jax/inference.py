@@ -139,7 +139,8 @@ class Model:
                 )
             if f"has_{name}" in embedder.reads:  # Read twice: the pictures, and which there are.
                 given[name], given[f"has_{name}"] = itertools.tee(pictures.one_by_one(given[name]))
-            sources.append(pictures.one_by_one(given[name]))
+            is_number = name not in self.method.forms
+            sources.append(given[name] if is_number else pictures.one_by_one(given[name]))
             readers.append(self._reader(name, on_bad))
         features = []
         for batch in pictures.decoded_batches(sources, readers, embedder.batch_size):

@@ -105,13 +105,11 @@ class _Stops:
             signal.raise_signal(signal.SIGTERM)
 
 
-@pytest.mark.parametrize("words", ["epoch 1/5", "epoch 3/5", "epoch 4/5"])
-def test_a_run_stopped_in_any_stage_ends_bit_for_bit_as_one_that_was_not(
-    tiny, whole, tmp_path, words
-):
+def test_a_run_stopped_in_every_stage_ends_bit_for_bit_as_one_that_was_not(tiny, whole, tmp_path):
     folder, expected = whole
-    with pytest.raises(StoppedError, match="stopped by SIGTERM"):
-        train(tiny(), tmp_path, _Stops(words))
+    for words in ("epoch 1/5", "epoch 3/5", "epoch 4/5"):
+        with pytest.raises(StoppedError, match="stopped by SIGTERM"):
+            train(tiny(), tmp_path, _Stops(words))
     found = train(tiny(), tmp_path)
     for one, other in zip(epochs_of(found), epochs_of(expected), strict=True):
         for name in ("loss", "terms", "stage"):
@@ -143,7 +141,7 @@ def test_checkpoints_of_the_authors_both_ways(whole, tmp_path):
     assert again.method.sizes == model.method.sizes
     images = np.random.default_rng(0).integers(0, 256, (3, 128, 64, 3), np.uint8)
     columns = {"modality": np.array([0, 1, 1], np.int32)}
-    one, other = (m.embed(images, columns=columns) for m in (model, again))
+    one, other = (m.embed(list(images), columns=columns) for m in (model, again))
     np.testing.assert_array_equal(one, other)
     write(again, tmp_path / "b.pth", "torch")
     first, second = (load_state_dict(tmp_path / f"{name}.pth") for name in "ab")
