@@ -235,6 +235,7 @@ class Api:
             "name": person.name,
             "checked": person.checked,
             "trust": person.trust,
+            "like": person.like if person.like in self._marks.all() else None,
             "count": len(same),
             "gone": len(person.same) + len(person.not_same) - len(same) - len(not_same),
             "images": [self._image(now, path) for path in same[:most]],
@@ -273,7 +274,7 @@ class Api:
         return {"forgotten": self._marks.remove(asked["person"])}
 
     def group(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """Computes groups; people whom somebody has checked stay as they are, and may gain."""
+        """Computes groups; people whom somebody has checked stay as they are."""
         now = self._gallery.now()
         if len(now.paths) > MOST_GROUPED:
             raise ApiError(400, f"groups are computed of {MOST_GROUPED} images at most")

@@ -34,6 +34,7 @@ class Person:
         not_same: Paths of images that show somebody else.
         checked: Whether somebody has marked them; a group that was only computed is a guess.
         trust: Of a computed group, 0 to 1.
+        like: The checked person whom a computed group would join: a question, not an answer.
     """
 
     name: str = ""
@@ -41,6 +42,7 @@ class Person:
     not_same: tuple[str, ...] = ()
     checked: bool = False
     trust: float | None = None
+    like: int | None = None
 
 
 _PATHS = schema.text()
@@ -51,6 +53,7 @@ _PERSON = schema.record(
         "not_same": lambda value: isinstance(value, list) and all(map(_PATHS, value)),
         "checked": schema.flag,
         "trust": schema.maybe(schema.number),
+        "like": schema.maybe(schema.count(1)),
     },
     others=False,
 )
@@ -173,7 +176,9 @@ class Marks:
             kept = tuple(path for path in person.same if path not in images)
             if not moved or not kept:
                 raise ApiError(400, "split: choose some of this person's images, not all or none")
-            persons[number] = dataclasses.replace(person, same=kept, checked=True, trust=None)
+            persons[number] = dataclasses.replace(
+                person, same=kept, checked=True, trust=None, like=None
+            )
             key = self._new(persons)
             persons[key] = Person(same=moved, checked=True)
             return key
@@ -188,7 +193,8 @@ class Marks:
         new = {key: value for key, value in new.items() if value is not None}
 
         def change(persons: dict[int, Person]) -> int:
-            persons[number] = dataclasses.replace(persons[number], **new)
+            new_like = {"like": None} if checked else {}
+            persons[number] = dataclasses.replace(persons[number], **new, **new_like)
             return number
 
         return self._change(number, change)
@@ -205,6 +211,9 @@ class Marks:
     def regroup(self, group: Callable[[dict[str, int]], people.People]) -> None:
         """Puts computed groups in the place of those that nobody has checked.
 
+        Checked people stay as they are. What a group would add to one is a group of its own that
+        says whom it is `like`: no guess becomes a label before somebody has looked at it.
+
         Args:
             group: From the persons of files that stay as they are to those of all files.
         """
@@ -217,20 +226,15 @@ class Marks:
             for number in [n for n, p in persons.items() if not p.checked]:
                 del persons[number]
             owned = {path for person in persons.values() for path in person.same}
-            numbers = {}
-            for person in sorted(found.trust):
-                files = [found.files[row] for row in found.members(person)]
-                files = [file for file in files if file not in owned]
-                if person in persons:
-                    held = persons[person]
-                    more = [file for file in files if file not in held.not_same]
-                    if more:
-                        same = (*held.same, *more)
-                        persons[person] = dataclasses.replace(held, same=same)
-                elif len(files) > 1:
-                    numbers[person] = self._new(persons)
-                    trust = round(found.trust[person], 3)
-                    persons[numbers[person]] = Person(same=tuple(files), trust=trust)
+            for number in sorted(found.trust):
+                like = persons.get(number) if number in checked else None
+                files = [found.files[row] for row in found.members(number)]
+                files = [f for f in files if f not in owned and not (like and f in like.not_same)]
+                if len(files) < (1 if like else 2):
+                    continue
+                trust = round(found.trust[number], 3)
+                group = Person(same=tuple(files), trust=trust, like=number if like else None)
+                persons[self._new(persons)] = group
 
         self._change((), change)
 

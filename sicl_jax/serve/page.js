@@ -247,7 +247,12 @@ function card(person) {
     right.addEventListener("click", quietly(async () => { await ask("/api/edit", { person: person.id, checked: true }); await listPeople(); }));
     tools.append(right);
   }
-  const state = person.checked ? "checked" : `a guess, trust ${(person.trust ?? 0).toFixed(2)}`;
+  if (person.like) {
+    const join = el("button", { type: "button", textContent: `Is person ${person.like}`, "aria-label": `${title(person)} is person ${person.like}` });
+    join.addEventListener("click", quietly(async () => { await ask("/api/merge", { people: [person.like, person.id] }); await listPeople(); }));
+    tools.append(join);
+  }
+  const state = person.checked ? "checked" : `a guess, trust ${(person.trust ?? 0).toFixed(2)}${person.like ? `, perhaps person ${person.like}` : ""}`;
   const gone = person.gone ? `; ${person.gone} no longer in the index` : "";
   return el("article", { className: "cluster" },
     el("h3", { textContent: title(person) }), el("p", { textContent: `${counted(person.count)}, ${state}${gone}` }),

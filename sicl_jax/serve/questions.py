@@ -181,7 +181,7 @@ OPERATIONS = (
     ),
     Operation(
         "POST", "/api/group", "group",
-        "Compute groups; people whom somebody has checked stay, and may gain images",
+        "Compute groups; people whom somebody has checked stay, and groups say whom they are like",
         {
             "eps": _number("largest distance within a person, 0.1 to 0.85", 0.101, 0.85),
             "k1": _whole(2, 1000, "neighbours looked at"),
