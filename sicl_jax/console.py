@@ -1,6 +1,7 @@
 """What all commands share in talking to a person: one console and one kind of progress bar."""
 
 import contextlib
+import datetime
 import sys
 import time
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ class Progress:
         self._bar = bar
         self._task = task
         self._done = 0
-        self._last_line = time.monotonic()
+        self._start = self._last_line = time.monotonic()
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         """Counts `amount` more units done; `note` is shown behind the bar (a loss, say)."""
@@ -33,7 +34,15 @@ class Progress:
         elif self._description and time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             of = f"/{self._total}" if self._total else ""
-            print(f"{self._description}: {self._done}{of} {note}".rstrip(), file=sys.stderr)
+            words = [f"{self._description}: {self._done}{of}", note, self._left()]
+            print(" ".join(filter(None, words)), file=sys.stderr)
+
+    def _left(self) -> str:
+        """How long it will take, in words; nothing where that is unknown."""
+        if not self._total or not self._done:
+            return ""
+        seconds = (time.monotonic() - self._start) / self._done * (self._total - self._done)
+        return f"({datetime.timedelta(seconds=round(seconds))} left)"
 
 
 _SECONDS_BETWEEN_LINES = 10.0

@@ -12,7 +12,13 @@ _LIST, _PAGE, _ALONE = "people.csv", "people.html", "alone"
 
 
 @click.command()
-@click.option("--index", "index_dir", type=options.FOLDER, required=True, help="The index.")
+@click.option(
+    "--index",
+    "index_dir",
+    type=options.INDEX,
+    required=True,
+    help="The index: a folder, or milvus://HOST/COLLECTION.",
+)
 @click.option("--output", type=_FILE, help="Write file, person, trust and similarity to this CSV.")
 @click.option(
     "--folders",
@@ -48,8 +54,7 @@ def command(index_dir, output, folders, page, add, eps, k1, as_json):
     that they are like, or makes new ones of them.
     """
     from sicl_jax.errors import UsageError, UserError
-    from sicl_jax.retrieval import people
-    from sicl_jax.retrieval.index import GalleryIndex
+    from sicl_jax.retrieval import people, stores
 
     if output is None and folders is None and page is None:
         raise UsageError("--output FILE, --folders DIR or --page FILE: say where the groups go")
@@ -58,7 +63,7 @@ def command(index_dir, output, folders, page, add, eps, k1, as_json):
         raise UsageError("--add: name the --output or --folders that holds the persons so far")
     if folders is not None and not add and folders.is_dir() and any(folders.iterdir()):
         raise UserError(f"--folders {folders}: is not empty; choose a new one, or --add to it")
-    index = GalleryIndex.open(index_dir)
+    index = stores.open_index(index_dir)
     known = people.read(listed) if add else None
     files = [entry.path for entry in index.entries]
     settings = people.Settings(k1=k1, eps=eps)

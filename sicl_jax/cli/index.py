@@ -16,7 +16,13 @@ from sicl_jax.cli import options
 )
 @options.checkpoint
 @click.option("--images", type=options.FOLDER, help="Folder whose images to add.")
-@click.option("--index", "index_dir", type=options.FOLDER, required=True, help="The index.")
+@click.option(
+    "--index",
+    "index_dir",
+    type=options.INDEX,
+    required=True,
+    help="The index: a folder, or milvus://HOST/COLLECTION.",
+)
 @click.option(
     "--remove",
     "patterns",
@@ -44,9 +50,11 @@ def command(index_dir, patterns, remove_missing, as_json, **choices):
     Files that are in the index already, and unchanged, are not embedded again: run it again to
     bring an index up to date. Up to 200,000 images the search is exact, beyond approximate.
     """
+    from contextlib import nullcontext
+
     from sicl_jax.data import lock
     from sicl_jax.errors import UsageError
-    from sicl_jax.retrieval import build
+    from sicl_jax.retrieval import build, stores
 
     removes = bool(patterns) or remove_missing
     if not removes and choices["images"] is None:
@@ -54,7 +62,9 @@ def command(index_dir, patterns, remove_missing, as_json, **choices):
     if choices["images"] is not None and choices["workdir"] is None:
         raise UsageError("--workdir: is needed to add images")
     lines, left_out, done = [], (), {"index": str(index_dir)}
-    with lock.hold(index_dir, lambda _: None, flag="--index"):
+    in_folder = not stores.is_milvus(index_dir)
+    hold = lock.hold(index_dir, lambda _: None, flag="--index") if in_folder else nullcontext()
+    with hold:
         if removes:
             changes = build.remove(index_dir, patterns, missing=remove_missing)
             done |= {"removed": changes.removed, "images": changes.kept}

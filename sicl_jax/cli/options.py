@@ -7,6 +7,20 @@ import click
 
 FOLDER = click.Path(file_okay=False, path_type=pathlib.Path)
 
+
+class _Index(click.Path):
+    """A folder, or an address of Milvus."""
+
+    name = "index"
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, str) and value.startswith("milvus://"):
+            return value
+        return super().convert(value, param, ctx)
+
+
+INDEX = _Index(file_okay=False, path_type=pathlib.Path)
+
 workdir = click.option(
     "--workdir", type=FOLDER, required=True, help="The run's folder: config, logs, checkpoints."
 )

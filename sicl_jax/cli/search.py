@@ -11,7 +11,13 @@ _PATH = click.Path(path_type=pathlib.Path)
 
 
 @click.command()
-@click.option("--index", "index_dir", type=options.FOLDER, required=True, help="The index.")
+@click.option(
+    "--index",
+    "index_dir",
+    type=options.INDEX,
+    required=True,
+    help="The index: a folder, or milvus://HOST/COLLECTION.",
+)
 @click.option("--query", type=_PATH, required=True, help="An image, or a folder of images.")
 @click.option(
     "--top", type=click.IntRange(1, 1000), default=10, show_default=True, help="Images to find."
@@ -41,9 +47,9 @@ def command(index_dir, query, page, by_folder, as_json, **choices):
     A query that is in the index itself is not among its own results. The model is the one that
     the index was made with; any other is refused.
     """
-    from sicl_jax.retrieval.index import GalleryIndex
+    from sicl_jax.retrieval import stores
 
-    index = GalleryIndex.open(index_dir)
+    index = stores.open_index(index_dir)
     found = _search(index, index_dir, query, **choices)
     if page is not None:
         from sicl_jax.report.search_page import search_pages

@@ -1,5 +1,6 @@
 """Keeping an index in step with folders of images."""
 
+import contextlib
 import dataclasses
 import fnmatch
 import pathlib
@@ -8,9 +9,15 @@ from sicl_jax.data.pictures import list_images
 from sicl_jax.errors import UserError
 from sicl_jax.evaluation.progress import MakeBar, silent
 from sicl_jax.inference import Model, load
+from sicl_jax.retrieval import stores
 from sicl_jax.retrieval.facts import camera_reader
-from sicl_jax.retrieval.folder import Beside, View, embed_folder
-from sicl_jax.retrieval.index import Entry, GalleryIndex, is_index
+from sicl_jax.retrieval.folder import Beside, NoneReadableError, View, embed_folder
+from sicl_jax.retrieval.index import Entry, GalleryIndex
+
+PORTION = 20_000
+"""Images after which an index is saved, while it is small: what a run that is stopped loses."""
+
+_SHARE_SAVED = 16  # A large index is saved whenever it has grown by this share: saving takes long.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,30 +40,30 @@ class Changes:
 def add_folder(
     model: Model,
     folder: pathlib.Path,
-    index_folder: pathlib.Path,
+    index_folder: stores.Place,
     *,
     beside: Beside = Beside(),  # noqa: B008 - frozen.
     view: View = View(),  # noqa: B008 - frozen.
     camera: str | None = None,
     skip_bad: bool = False,
     batch_size: int | None = None,
+    portion: int = PORTION,
     progress: MakeBar = silent,
 ) -> Changes:
     """Adds the images below a folder to an index, which is made if there is none.
 
-    Files that are in it already, and unchanged, are not embedded again. `camera` says where paths
-    say the camera (`facts.camera_reader`); what the index has so far if None.
+    Files that are in it already, and unchanged, are not embedded again; the index is saved after
+    each `portion`, later more rarely, so that a run that was stopped goes on where it was. `camera`
+    says where paths say the camera (`facts.camera_reader`); what the index has so far if None.
 
     Raises:
         UserError: There are no images, one cannot be read, or the index is of another model.
     """
     camera_reader(camera)  # A pattern without sense is told before any work.
     names, view = list_images(folder), view.of(model)
-    if is_index(index_folder):
-        index = GalleryIndex.open(index_folder)
+    index = stores.open_if_any(index_folder)
+    if index is not None:
         check_model(index, index_folder, model, view)
-    else:
-        index = None
     known = set(index.entries) if index else set()
     new = [name for name in names if Entry.of(folder / name) not in known]
     if not new:
@@ -64,27 +71,43 @@ def add_folder(
             index.camera = camera
             index.save(index_folder)
         return Changes(0, 0, len(known))
-    embedded = embed_folder(
-        model,
-        folder,
-        names=new,
-        beside=beside,
-        view=view,
-        skip_bad=skip_bad,
-        batch_size=batch_size,
-        progress=progress,
-    )
-    if index is None:
-        index = GalleryIndex(model.about(), view, embedded.features.shape[1])
-    index.camera = index.camera if camera is None else camera
-    entries = [Entry.of(folder / name) for name in embedded.names]
-    index.add(entries, embedded.features)
-    index.save(index_folder)
-    return Changes(len(entries), 0, len(index) - len(entries), embedded.left_out)
+    added, unsaved, left_out = 0, 0, []
+    with progress(len(new), "features") as bar:
+        for first in range(0, len(new), portion):
+            try:
+                embedded = embed_folder(
+                    model,
+                    folder,
+                    names=new[first : first + portion],
+                    beside=beside,
+                    view=view,
+                    skip_bad=skip_bad,
+                    batch_size=batch_size,
+                    progress=lambda *_: contextlib.nullcontext(bar),
+                )
+            except NoneReadableError as error:
+                left_out += error.left_out
+                continue
+            if index is None:
+                size = embedded.features.shape[1]
+                index = stores.create(index_folder, model.about(), view, size, camera)
+            index.camera = index.camera if camera is None else camera
+            entries = [Entry.of(folder / name) for name in embedded.names]
+            index.add(entries, embedded.features)
+            added, unsaved = added + len(entries), unsaved + len(entries)
+            left_out += embedded.left_out
+            if unsaved >= len(index) // _SHARE_SAVED:
+                index.save(index_folder)
+                unsaved = 0
+    if not added:
+        raise UserError(f"{folder}: none of its {len(new)} images can be read")
+    if unsaved:
+        index.save(index_folder)
+    return Changes(added, 0, len(index) - added, tuple(left_out))
 
 
 def remove(
-    index_folder: pathlib.Path, patterns: tuple[str, ...], *, missing: bool = False
+    index_folder: stores.Place, patterns: tuple[str, ...], *, missing: bool = False
 ) -> Changes:
     """Takes files out of an index.
 
@@ -96,7 +119,7 @@ def remove(
     Raises:
         UserError: There is no index, or nothing in it matches.
     """
-    index = GalleryIndex.open(index_folder)
+    index = stores.open_index(index_folder)
     gone = {
         entry.path
         for entry in index.entries
@@ -113,7 +136,7 @@ def remove(
 
 def load_model(
     index: GalleryIndex,
-    folder: pathlib.Path,
+    folder: stores.Place,
     workdir: pathlib.Path | None = None,
     checkpoint: str | None = None,
 ) -> Model:
@@ -138,7 +161,7 @@ def load_model(
 
 
 def check_model(
-    index: GalleryIndex, folder: pathlib.Path, model: Model, view: View | None = None
+    index: GalleryIndex, folder: stores.Place, model: Model, view: View | None = None
 ) -> None:
     """Refuses an index whose features are of another model, or were made in another way.
 

@@ -120,6 +120,14 @@ def _stem(name: str) -> str:
     return str(pathlib.PurePath(name).with_suffix(""))
 
 
+class NoneReadableError(UserError):
+    """None of the files can be read; `left_out` says of each why."""
+
+    def __init__(self, message: str, left_out: Sequence[str]):
+        super().__init__(message)
+        self.left_out = tuple(left_out)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Embedded:
     """Features of files.
@@ -180,7 +188,8 @@ def embed_folder(
     rows = enumerate(zip(*columns.values(), strict=True))
     good = [row for row, cells in rows if not bad.keys() & set(cells)]
     if not good:
-        raise UserError(f"{folder}: none of its {len(names)} images can be read")
+        message = f"{folder}: none of its {len(names)} images can be read"
+        raise NoneReadableError(message, bad.values())
     return Embedded(
         names=tuple(names[row] for row in good),
         features=features if len(good) == len(names) else features[good],

@@ -60,6 +60,7 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         with socket.socket(family, socket.SOCK_STREAM) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((host.strip("[]"), port))
+            listener.listen(2048)  # Who comes before all is ready waits.
             yield listener
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "no such address"

@@ -46,7 +46,9 @@ def listening(application):
     """The address of an application that listens at a port."""
     with run.listening("127.0.0.1", 0) as listener:
         server = uvicorn.Server(
-            uvicorn.Config(application, http="h11", lifespan="off", access_log=False)
+            uvicorn.Config(
+                application, http="h11", lifespan="off", access_log=False, timeout_keep_alive=60
+            )
         )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -9,8 +9,10 @@ import threading
 import time
 
 import numpy as np
+import pytest
 from serving import client_of
 
+from sicl_jax.retrieval import build
 from sicl_jax.retrieval.index import Entry, GalleryIndex
 from sicl_jax.serve.gallery import image_id
 from sicl_jax.serve.marks import Marks
@@ -94,6 +96,7 @@ import pathlib, sys
 import numpy as np
 from test_serve_load import entries, unit_rows
 from sicl_jax.retrieval.folder import View
+from sicl_jax.retrieval import build
 from sicl_jax.retrieval.index import GalleryIndex, is_index
 folder = pathlib.Path(sys.argv[1])
 index = GalleryIndex({"workdir": "w", "step": 1, "model": "0"}, View("rgb", False), 64)
@@ -136,3 +139,26 @@ def test_additions_survive_a_kill(tmp_path):
         np.testing.assert_array_equal(
             index.features()[first : first + 50], unit_rows(50, 64, seed=first)
         )
+
+
+def test_an_index_that_was_stopped_goes_on(model, crops, made_index, tmp_path, monkeypatch):
+    real, calls = build.embed_folder, []
+
+    def stopped(*given, **more):
+        calls.append(more["names"])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*given, **more)
+
+    monkeypatch.setattr(build, "embed_folder", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        build.add_folder(model, crops, tmp_path / "index", portion=5)
+    assert len(GalleryIndex.open(tmp_path / "index")) == 10
+    changes = build.add_folder(model, crops, tmp_path / "index", portion=5)
+    assert (changes.added, changes.kept) == (14, 10)
+    assert sorted(sum(calls[:2] + calls[3:], [])) == sorted(
+        set(sum(calls, []))
+    )  # None of them twice.
+    whole, parts = GalleryIndex.open(made_index), GalleryIndex.open(tmp_path / "index")
+    assert whole.entries == parts.entries
+    np.testing.assert_allclose(whole.features(), parts.features(), atol=1e-5)
