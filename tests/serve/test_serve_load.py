@@ -122,7 +122,7 @@ def killed(code, folder, lines):
 
 
 def test_marks_survive_a_kill(tmp_path):
-    told = killed(_MARK, tmp_path, 40)
+    told = killed(_MARK, tmp_path, 20)
     held = Marks(tmp_path).all()
     for person, number in told:
         assert held[person].same == (f"/crops/{number}.jpg",)
@@ -132,7 +132,7 @@ def test_marks_survive_a_kill(tmp_path):
 
 
 def test_additions_survive_a_kill(tmp_path):
-    told = killed(_ADD, tmp_path, 8)
+    told = killed(_ADD, tmp_path, 4)
     index = GalleryIndex.open(tmp_path)
     assert len(index) in (told[-1], told[-1] + 50)
     for first in range(0, len(index), 50):
