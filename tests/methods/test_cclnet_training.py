@@ -1,8 +1,10 @@
 """CCLNet as a run of three stages on the drawn people in visible light and infrared."""
 
 import json
+import shutil
 import signal
 
+import click.testing
 import jax
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ from PIL import Image, ImageOps
 
 from sicl_jax import config as configs
 from sicl_jax import inference, methods
+from sicl_jax.cli.index import command as index_command
+from sicl_jax.cli.search import command as search_command
 from sicl_jax.data.dataset import Split
 from sicl_jax.data.prepare import Request, prepare
 from sicl_jax.errors import StoppedError, UsageError, UserError
@@ -244,3 +248,39 @@ def test_real_photographs_with_a_stand_in_for_infrared(tiny, real_photographs, t
     for line in (epochs[0], epochs[2]):
         assert min(line["visible_clusters"], line["infrared_clusters"]) > 1
         assert line["visible_purity"] > 1 / 13 and np.isfinite(line["loss"])
+
+
+# ---- search ------------------------------------------------------------------------------------
+
+
+def test_an_infrared_query_finds_visible_images(whole, tiny, tmp_path):
+    """The modality is read from folders, or asked for."""
+    folder, _ = whole
+    data = loop.open_dataset(tiny(), methods.create(tiny()))
+    for name, split in (("rgb", data.split("gallery")), ("ir", data.split("query"))):
+        (tmp_path / name).mkdir()
+        for number in range(6):
+            picture = Image.fromarray(split.pixels["image"][number])
+            picture.save(tmp_path / name / f"{number}.png")
+
+    def run(command, *words):
+        result = click.testing.CliRunner().invoke(command, [str(word) for word in words])
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.stdout
+
+    where = ("--index", tmp_path / "index", "--quiet")
+    run(index_command, "--workdir", folder, "--images", tmp_path / "rgb", *where)
+    found = run(search_command, "--query", tmp_path / "ir" / "0.png", "--json", *where)
+    asked = (
+        *("--query", tmp_path / "ir" / "0.png", "--json", "--modality", "infrared"),
+        *where,
+    )
+    assert json.loads(found)["results"] == json.loads(run(search_command, *asked))["results"]
+    wrong = run(search_command, *asked[:-4], "visible", *where)
+    (hits,), (others,) = ([r["hits"] for r in json.loads(o)["results"]] for o in (found, wrong))
+    assert len(hits) == 6 and hits != others
+    (tmp_path / "plain").mkdir()
+    shutil.copy(tmp_path / "ir" / "0.png", tmp_path / "plain")
+    with pytest.raises(UserError, match="no folder says its modality"):
+        run(search_command, "--query", tmp_path / "plain" / "0.png", "--json", *where)
