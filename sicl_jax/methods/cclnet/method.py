@@ -6,7 +6,6 @@ these clusters. Stage 2 trains CLIP's image encoder anew, with clusters and prom
 
 import dataclasses
 import functools
-import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from sicl_jax import clustering, devices, optimizers, processes
+from sicl_jax import clustering, devices, processes
 from sicl_jax.clustering.dbscan import give_own_clusters
 from sicl_jax.clustering.oddities import clustering_warnings
 from sicl_jax.data import samplers
@@ -46,14 +45,13 @@ from sicl_jax.methods.cclnet.memories import (
     of_modalities,
 )
 from sicl_jax.methods.cclnet.model import CrossModalModel
+from sicl_jax.methods.cclnet.stages import stages_of
 from sicl_jax.methods.embedder import Embedder, columns_of
 from sicl_jax.models.clip import ClipConfig
 from sicl_jax.models.layers import l2_normalize
 from sicl_jax.weights import torch_names
 
 _READS = ("image", "modality")
-# No gradient reaches these: the prompts but in stage 1, the attention pool in stage 0.
-_PROMPTS, _POOL = r"_prompts\.", r"^attention_pool\."
 
 
 class CclNet(Method):
@@ -115,44 +113,8 @@ class CclNet(Method):
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """Those that `config.stages` names (sections 6 and 7); epochs count from 1 in rates."""
-        epochs, options = self.config.epochs, self.config.prompts
-        of_prompts = types.SimpleNamespace(
-            name="cosine",
-            start=0,
-            end=options.epochs,
-            floor=options.least_rate / options.learning_rate,
-            warmup_epochs=options.warmup_epochs,
-            warmup_factor=options.warmup_rate / options.learning_rate,
-        )
-        stages = (
-            Stage("stage 0", epochs, self._image_optimizer(_PROMPTS, _POOL)),
-            Stage(
-                "stage 1",
-                options.epochs,
-                optimizers.adam(
-                    _from_one(options.learning_rate, optimizers.schedule(of_prompts)),
-                    weight_decay=options.weight_decay,
-                    frozen=(rf"^(?!.*{_PROMPTS})",),
-                ),
-                reads=(),
-                tested=False,
-                anew=True,
-            ),
-            Stage("stage 2", epochs, self._image_optimizer(_PROMPTS)),
-        )
-        return stages[: len(self.config.stages)]
-
-    def _image_optimizer(self, *frozen: str):
-        config = self.config
-        rate = _from_one(config.optimizer.learning_rate, optimizers.schedule(config.schedule))
-        return optimizers.adam(
-            rate,
-            weight_decay=config.optimizer.weight_decay,
-            unit=config.schedule.unit,
-            factors={"bias": 2.0},
-            frozen=frozen,
-        )
+        """Those that `config.stages` names (sections 6 and 7)."""
+        return stages_of(self.config)
 
     # ---- data ------------------------------------------------------------------------------
 
@@ -511,11 +473,6 @@ class CclNet(Method):
             return rows, jnp.sum(jnp.zeros((), jnp.int32))
 
         return jax.lax.cond(clock.epoch >= options.after, exchanged, kept, moved)
-
-
-def _from_one(base: float, factor: optimizers.Schedule) -> optimizers.Schedule:
-    """A rate whose formula counts epochs from 1."""
-    return lambda epoch: base * factor(epoch + 1)
 
 
 @functools.cache
