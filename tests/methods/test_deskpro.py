@@ -14,7 +14,6 @@ from flax import nnx
 import sicl_jax
 from sicl_jax import config as configs
 from sicl_jax import devices, export, methods
-from sicl_jax.cli import main
 from sicl_jax.data.dataset import Split
 from sicl_jax.errors import UsageError, UserError
 from sicl_jax.methods.base import Batch, Clock, Weights
@@ -45,13 +44,6 @@ TINY = {
 }
 # What the published size needs stands in test_osnet.py; recomputing it takes minutes.
 FILES = [stem for stem in verify.CHECKS if stem != "full_size"]
-
-
-def command(words) -> int:
-    """The exit code of a command."""
-    with pytest.raises(SystemExit) as left:
-        main([str(word) for word in words])
-    return left.value.code
 
 
 def words(**changes):
@@ -231,7 +223,7 @@ def test_the_best_networks_of_earlier_tests_are_served():
 
 
 @pytest.fixture(scope="module")
-def faces(tmp_path_factory) -> pathlib.Path:
+def faces(tmp_path_factory, command) -> pathlib.Path:
     """The drawn people with faces and part labels, prepared."""
     folder = tmp_path_factory.mktemp("faces")
     assert command(["prepare", TINY["data.name"], "--data_dir", str(folder)]) == 0
@@ -239,7 +231,7 @@ def faces(tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="module")
-def run(faces, tmp_path_factory) -> pathlib.Path:
+def run(faces, tmp_path_factory, command) -> pathlib.Path:
     """A finished run of the body network: to compile both networks' training takes minutes."""
     folder = tmp_path_factory.mktemp("deskpro") / "run"
     assert command(train(folder, faces)) == 0
@@ -251,7 +243,7 @@ def train(folder, faces, **changes):
     return ["train", "--config", "deskpro_demo", "--workdir", str(folder), "--quiet", *words(**own)]
 
 
-def test_a_run_tells_its_terms_and_its_stream(run):
+def test_a_run_tells_its_terms_and_its_stream(run, command):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     test = [line for line in lines if line["kind"] == "test"][-1]
     assert 0 < test["cloth_changing/single_shot"]["mAP"] <= 1
@@ -260,22 +252,9 @@ def test_a_run_tells_its_terms_and_its_stream(run):
     assert command(["evaluate", "--workdir", str(run), "--quiet", "--json"]) == 0
 
 
-def test_a_run_that_is_stopped_goes_on_bit_for_bit(run, faces, tmp_path, monkeypatch):
-    from sicl_jax.training import position
-
-    real, saves = position.Position.save, []
-
-    def save(self):
-        real(self)
-        saves.append(self.step)
-        if len(saves) == 1:
-            self.wait()
-            raise UserError("stopped by the test")
-
-    monkeypatch.setattr(position.Position, "save", save)
+def test_a_run_that_is_stopped_goes_on_bit_for_bit(run, faces, tmp_path, command, stopped):
     other = tmp_path / "other"
-    assert command(train(other, faces)) == 1
-    monkeypatch.undo()
+    stopped(train(other, faces))
     assert command(train(other, faces)) == 0
     assert_same_runs(run, other)
 
