@@ -19,7 +19,8 @@ from sicl_jax.training import loop
 
 _SETTINGS = (
     "data.name=synthetic_people/tiny",
-    "model.stage_sizes=(1, 1)",
+    "data.image_size=(64, 32)",
+    "model.stage_sizes=(1,)",
     "model.width=4",
     "clustering.k1=8",
     "neighbors.num=2",

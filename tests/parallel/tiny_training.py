@@ -1,4 +1,4 @@
-"""Eight steps of a tiny model on made-up data, on however many devices this process sees.
+"""Four steps of a tiny model on made-up data, on however many devices this process sees.
 
     python tiny_training.py OUT.npz
 
@@ -21,10 +21,10 @@ from sicl_jax.methods.embedder import columns_of
 from sicl_jax.methods.source import Source
 from sicl_jax.training import feeds, loop, steps
 
-STEPS = 8
+STEPS = 4
 IMAGES = 61  # No multiple of eight: rows are padded.
 SETTINGS = (
-    "data.image_size=(128, 64)",
+    "data.image_size=(64, 32)",
     "model.block=basic",
     "model.stage_sizes=(1,)",
     "model.width=8",
@@ -44,8 +44,8 @@ def make_config(*overrides: str):
 def make_data() -> Split:
     """Noise with masks."""
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (IMAGES, 128, 64, 3), np.uint8)
-    masks = rng.integers(0, 2, (IMAGES, 128, 64), np.uint8) * np.uint8(255)
+    images = rng.integers(0, 256, (IMAGES, 64, 32, 3), np.uint8)
+    masks = rng.integers(0, 2, (IMAGES, 64, 32), np.uint8) * np.uint8(255)
     return made_up_split(images, masks)
 
 

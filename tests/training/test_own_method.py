@@ -20,7 +20,7 @@ sys.path.insert(0, str(_REPOSITORY / "tests" / "data"))
 from test_own_dataset import declare, write_corridor  # noqa: E402
 
 _EXAMPLES = _REPOSITORY / "examples"
-_STEPS = 40
+_STEPS = 15
 
 
 class Commands:
