@@ -3,6 +3,8 @@
 They are installed as pip would: entry points in a folder of packages that Python searches.
 """
 
+import contextlib
+import io
 import json
 import os
 import pathlib
@@ -11,9 +13,12 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
+
+from sicl_jax.cli import main
 
 _REPOSITORY = pathlib.Path(__file__).parents[2]
 sys.path.insert(0, str(_REPOSITORY / "tests" / "data"))
@@ -24,11 +29,14 @@ _STEPS = 15
 
 
 class Commands:
-    """`sicl-jax` in processes that see the installed packages."""
+    """`sicl-jax` where the packages are installed: in this process, or in one of its own.
 
-    def __init__(self, site: pathlib.Path):
-        paths = [site, _EXAMPLES / "own_method", _EXAMPLES / "own_dataset", _REPOSITORY]
-        self.environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
+    Args:
+        paths: What Python searches.
+    """
+
+    def __init__(self, paths: list[str]):
+        self.environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
     def start(self, *words) -> subprocess.Popen:
         code = "from sicl_jax.cli import main; main()"
@@ -37,19 +45,28 @@ class Commands:
         return subprocess.Popen(command, env=self.environment, **pipes)
 
     def __call__(self, *words) -> str:
-        process = self.start(*words)
-        output, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
-        return output
+        output, errors = io.StringIO(), io.StringIO()
+        with (
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(errors),
+            pytest.raises(SystemExit) as ended,
+        ):
+            main([*map(str, words)])
+        assert not ended.value.code, errors.getvalue()
+        return output.getvalue()
 
 
 @pytest.fixture(scope="module")
-def sicl(tmp_path_factory) -> Commands:
+def sicl(tmp_path_factory) -> Iterator[Commands]:
     site = tmp_path_factory.mktemp("site")
-    for example in ("own_method", "own_dataset"):
-        text = (_EXAMPLES / example / "pyproject.toml").read_text()
-        declare(site, tomllib.loads(text)["project"])
-    return Commands(site)
+    examples = [_EXAMPLES / "own_method", _EXAMPLES / "own_dataset"]
+    for example in examples:
+        declare(site, tomllib.loads((example / "pyproject.toml").read_text())["project"])
+    paths = [*map(str, (site, *examples, _REPOSITORY))]
+    with pytest.MonkeyPatch.context() as patch:
+        for path in reversed(paths):
+            patch.syspath_prepend(path)
+        yield Commands(paths)
 
 
 @pytest.fixture(scope="module")
