@@ -9,7 +9,10 @@ from sicl_jax.cli import options
 @options.workdir
 @options.checkpoint
 @click.option(
-    "--dataset", help="Test on this prepared data set instead of the one trained on (NAME/CONFIG)."
+    "--dataset",
+    "datasets",
+    metavar="NAME,NAME,...",
+    help="Test on these prepared data sets instead of the one trained on (NAME or NAME/CONFIG).",
 )
 @click.option("--data_dir", type=options.FOLDER, help="Where prepared data lie.  [default: config]")
 @options.stream
@@ -42,10 +45,12 @@ from sicl_jax.cli import options
 @click.option("--latex", "as_latex", is_flag=True, help="Print a LaTeX tabular.")
 @options.quiet
 def command(workdir, as_json, as_csv, as_latex, **choices):
-    """Test a trained model under all protocols of its data set, or of another one.
+    """Test a trained model under all protocols of its data set, or of others.
 
     Prints rank-1, 5, 10, 20, mAP and mINP in percent (fractions with --json and --csv), with the
-    number of queries and of those skipped because no true match is left for them.
+    number of queries and of those skipped because no true match is left for them. Several data
+    sets have a table each, or one with --csv and --latex. `sicl-jax matrix` sets several runs
+    against several data sets.
     """
     from sicl_jax.errors import UsageError
 
@@ -54,77 +59,62 @@ def command(workdir, as_json, as_csv, as_latex, **choices):
     from sicl_jax.evaluation import tables
     from sicl_jax.runs.metrics import read_log
 
-    about, results = _evaluate(workdir, **choices)
+    found = _evaluate(workdir, **choices)
     columns = ("dataset", "epoch", "stream", "flip", "reranked")
-    conditions = {name: about[name] for name in columns}
+    conditions = [{name: about[name] for name in columns} for about, _ in found]
     if worse := read_log(workdir).made_worse():
         click.echo(f"warning: {worse}", err=True)
-    title = tables.describe(**conditions, draws=choices["draws"])
     if as_json:
-        click.echo(tables.json_text(results, **about))
-    elif as_csv:
-        click.echo(tables.csv_text(results, **conditions), nl=False)
-    elif as_latex:
-        click.echo(tables.latex_text(results, title), nl=False)
-    else:
-        from rich.console import Console
+        texts = [tables.json_text(results, **about) for about, results in found]
+        click.echo(texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]")
+        return
+    if as_csv:
+        texts = [tables.csv_text(r, **c) for (_, r), c in zip(found, conditions, strict=True)]
+        click.echo(texts[0] + "".join(text.partition("\n")[2] for text in texts[1:]), nl=False)
+        return
+    if as_latex:
+        names = ", ".join(about["dataset"] for about, _ in found)
+        title = tables.describe(**{**conditions[0], "dataset": names}, draws=choices["draws"])
+        click.echo(tables.latex_text(_as_one(found), title), nl=False)
+        return
+    from rich.console import Console
 
+    for (_, results), of_it in zip(found, conditions, strict=True):
+        title = tables.describe(**of_it, draws=choices["draws"])
         Console().print(tables.text_table(results, title))
 
 
-def _evaluate(
-    workdir,
-    *,
-    checkpoint,
-    dataset,
-    data_dir,
-    stream,
-    flip,
-    rerank,
-    only,
-    draws,
-    seed,
-    bootstrap,
-    per_camera,
-    batch_size,
-    quiet,
-):
-    """What was tested, for the record, and its results."""
+def _as_one(found):
+    """Results of several data sets by `data set/protocol`; of one by the protocol's name."""
+    from sicl_jax.register import part_name
+
+    if len(found) == 1:
+        return found[0][1]
+    return {
+        part_name(about["dataset"], protocol): result
+        for about, results in found
+        for protocol, result in results.items()
+    }
+
+
+def _evaluate(workdir, *, checkpoint, datasets, rerank, only, per_camera, quiet, **choices):
+    """What was tested, for the record, and its results: a pair for each data set."""
     import functools
 
     from sicl_jax import console, inference
-    from sicl_jax.errors import UserError
     from sicl_jax.evaluation import Reranking, by_camera
-    from sicl_jax.training.loop import open_dataset
-    from sicl_jax.training.testing import Tester
+    from sicl_jax.training.testing import test_on
 
     model = inference.load_run(workdir, checkpoint)
-    config = model.config.copy_and_resolve_references().unlock()
-    config.data.name = dataset or config.data.name
-    config.data.dir = str(data_dir or config.data.dir)
-    seed = config.seed if seed is None else seed
-    embedder = model.embedder(stream, flip, batch_size)
-    tester = Tester(open_dataset(config, model.method), embedder, seed=seed)
-    if not tester.splits:
-        raise UserError(
-            f"{tester.dataset.directory}: {config.data.name} has no test splits; prepare it from "
-            "folders `train`, `query` and `gallery` (docs/data.md), or name another --dataset"
+    found = []
+    for name in options.names(datasets, "--dataset") or [None]:
+        about, results = test_on(
+            model,
+            name,
+            only=only or None,
+            reranking=Reranking() if rerank else None,
+            progress=functools.partial(console.progress, quiet=quiet),
+            **choices,
         )
-    results = tester.test(
-        model.weights,
-        only=only or None,
-        draws=draws,
-        reranking=Reranking() if rerank else None,
-        bootstrap=bootstrap,
-        progress=functools.partial(console.progress, quiet=quiet),
-    )
-    about = {
-        **model.about(),
-        "dataset": config.data.name,
-        "fingerprint": tester.dataset.fingerprint,
-        "stream": embedder.stream,
-        "flip": embedder.flip,
-        "reranked": rerank,
-        "seed": seed,
-    }
-    return about, by_camera(results) if per_camera else results
+        found.append((about, by_camera(results) if per_camera else results))
+    return found

@@ -107,3 +107,17 @@ def where(command):
         return command(*args, where=found, **choices)
 
     return with_where
+
+
+def names(words: str | None, flag: str) -> list[str]:
+    """The names in a list with commas between; none if it is not given.
+
+    Raises:
+        UsageError: One is empty or stands there twice.
+    """
+    from sicl_jax.errors import UsageError
+
+    found = [] if words is None else [word.strip() for word in words.split(",")]
+    if not all(found) or len(set(found)) < len(found):
+        raise UsageError(f"{flag} {words}: give names with commas between, each once")
+    return found

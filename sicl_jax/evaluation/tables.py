@@ -140,7 +140,7 @@ def latex_text(results: Mapping[str, Result], title: str | None = None) -> str:
             figures go.
     """
     width = 1 + len(METRICS)
-    head = rf"\multicolumn{{{width}}}{{l}}{{{_in_latex(title)}}} \\" if title else ""
+    head = rf"\multicolumn{{{width}}}{{l}}{{{in_latex(title)}}} \\" if title else ""
     lines = [
         r"\begin{tabular}{l" + "r" * len(METRICS) + "}",
         r"\toprule",
@@ -150,11 +150,12 @@ def latex_text(results: Mapping[str, Result], title: str | None = None) -> str:
     ]
     for name, result in results.items():
         figures = [_latex_figure(result, metric) for metric in METRICS]
-        lines.append(" & ".join([_in_latex(name), *figures]) + r" \\")
+        lines.append(" & ".join([in_latex(name), *figures]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
-def _in_latex(words: str) -> str:
+def in_latex(words: str) -> str:
+    """Plain text as LaTeX."""
     return "".join(_LATEX.get(character, character) for character in words)
 
 

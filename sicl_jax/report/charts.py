@@ -1,4 +1,4 @@
-"""Line charts as SVG: curves told apart by colour and by dashes, values as a table below.
+"""Charts as SVG: curves told apart by colour and by dashes, their values as a table; a heat map.
 
 `script.js` adds a cursor that shows the values at one place, by pointer or by arrow keys.
 """
@@ -80,6 +80,78 @@ def line_chart(
     tip = element("div", class_="tip", aria_hidden="true")
     caption = element("figcaption", text(title))
     return element("figure", caption, svg, legend, tip, values, class_="chart")
+
+
+# Of a heat map: the colours of the least and the greatest value, sizes in the drawing's units.
+_PALE, _DARK = (239, 245, 252), (8, 62, 124)
+_CELL_WIDTH, _CELL_HEIGHT, _LETTER = 96, 40, 7.5
+_LONGEST = 42
+
+
+def heat_map(
+    title: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    values: Sequence[Sequence[float | None]],
+    *,
+    words: Callable[[float], str] = lambda value: f"{value:.4g}",
+) -> str:
+    """A table drawn as coloured cells, an SVG that stands alone; None is an empty cell.
+
+    Args:
+        title: What is drawn.
+        rows: Names of the rows; of long ones the end is shown.
+        columns: Names of the columns, likewise.
+        values: From 0 to 1, a list for each row.
+        words: A value in words.
+    """
+    left = 16 + _LETTER * min(_LONGEST, max(map(len, rows), default=0))
+    top = 16 + 0.7 * _LETTER * min(_LONGEST, max(map(len, columns), default=0))
+    # Names of columns are turned, so the last one reaches beyond its cell.
+    width, height = left + _CELL_WIDTH * len(columns) + top, top + _CELL_HEIGHT * len(rows) + 4
+    parts = [element("title", text(title))]
+    for number, name in enumerate(columns):
+        x = left + _CELL_WIDTH * (number + 0.5)
+        parts.append(
+            f'<text transform="translate({x:.1f} {top - 8:.1f}) rotate(-45)" '
+            f'fill="currentColor">{text(_end(name))}</text>'
+        )
+    for line, (name, cells) in enumerate(zip(rows, values, strict=True)):
+        y = top + _CELL_HEIGHT * line
+        parts.append(
+            f'<text x="{left - 8:.1f}" y="{y + 25:.1f}" text-anchor="end" '
+            f'fill="currentColor">{text(_end(name))}</text>'
+        )
+        for number, value in enumerate(cells):
+            if value is not None:
+                parts.append(_heat(left + _CELL_WIDTH * number, y, value, words(value)))
+    return element(
+        "svg",
+        *parts,
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {width:.0f} {height:.0f}",
+        width=f"{width:.0f}",
+        role="img",
+        aria_label=title,
+        font_family="system-ui, sans-serif",
+        font_size=14,
+    )
+
+
+def _end(name: str) -> str:
+    return name if len(name) <= _LONGEST else "…" + name[1 - _LONGEST :]
+
+
+def _heat(x: float, y: float, value: float, words: str) -> str:
+    share = min(max(value, 0.0), 1.0)
+    color = [round(a + share * (b - a)) for a, b in zip(_PALE, _DARK, strict=True)]
+    ink = "#fff" if share > 0.45 else "#1c1f24"
+    return (
+        f'<rect x="{x + 1:.1f}" y="{y + 1:.1f}" width="{_CELL_WIDTH - 2}" '
+        f'height="{_CELL_HEIGHT - 2}" rx="3" fill="rgb({", ".join(map(str, color))})"/>'
+        f'<text x="{x + _CELL_WIDTH / 2:.1f}" y="{y + 25:.1f}" text-anchor="middle" '
+        f'fill="{ink}">{text(words)}</text>'
+    )
 
 
 @dataclasses.dataclass(frozen=True)
