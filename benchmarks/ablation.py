@@ -24,7 +24,7 @@ VARIANTS = {
     "full": [],
     "no_neighbors": ["--config.neighbors.num=0"],
     "rgb_only": ["--config.silhouettes=False"],
-    "no_refinement": ["--config.clustering.refine=False"],
+    "refinement": ["--config.clustering.refine=True"],
     "paper": ["--config.compat=paper"],
     # A rate of nothing: the batch norms' running statistics become the place's, no weight moves.
     "statistics_only": ["--config.optimizer.learning_rate=1e-12"],

@@ -29,6 +29,7 @@ _SETTINGS = (
     "data.image_size=(32, 16)",
     "model.stage_sizes=(1,)",
     "model.width=4",
+    "model.pretrained=",
     "augment.pad=2",
     "clustering.k1=8",
     "steps_per_epoch=4",

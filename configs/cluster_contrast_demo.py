@@ -3,28 +3,27 @@
 import ml_collections
 
 from sicl_jax import config as configs
+from sicl_jax.weights import torchvision
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Cluster Contrast at a scale at which a network learns from scratch.
+    """Cluster Contrast from a network that knows people, in a place that it does not know.
 
     What differs from the published settings is what differs in `sicl_demo.py`, for its reasons,
     and the batch: a fourth of the images, four of a cluster.
     """
     config = configs.base("cluster_contrast")
+    config.update_from_flattened_dict(torchvision.DRAWN_PEOPLE_FIELDS)
     config.data.name = "synthetic_people/demo"
-    config.data.image_size = (128, 64)
-    config.model.block = "basic"
-    config.model.stage_sizes = (1, 1, 1, 1)
-    config.model.width = 16
+    config.model.pretrained = torchvision.DRAWN_PEOPLE
     config.augment.pad = 5
     config.augment.erase = 0.0
     config.clustering.k1 = 20
     config.clustering.eps = 0.51
-    config.optimizer.learning_rate = 2e-3
-    config.schedule.every = 11
-    config.epochs = 15
-    config.steps_per_epoch = 40
+    config.optimizer.learning_rate = 1e-3
+    config.schedule.every = 6
+    config.epochs = 8
+    config.steps_per_epoch = 30
     config.batch_size = 64
     config.sampler.num_instances = 4
     config.evaluate.every = 5

@@ -68,6 +68,7 @@ def tiny_config(tiny_data):
         f"data.dir={tiny_data}",
         "data.name=synthetic_people/tiny",
         "model.width=4",
+        "model.pretrained=",
         "epochs=2",
         "steps_per_epoch=2",
         "batch_size=16",

@@ -75,8 +75,17 @@ def load(resnet: ResNet, path: str | os.PathLike[str]) -> None:
 def assign(
     resnet: ResNet, arrays: Mapping[str, np.ndarray], source: str | os.PathLike[str]
 ) -> None:
-    """Fills a backbone from arrays already read; `source` is named in errors."""
-    torch_names.assign(names(resnet), backbone(arrays), source)
+    """Fills a backbone from arrays already read; `source` is named in errors.
+
+    Blocks that the network of this package lacks begin by handing on what they get.
+    """
+    wanted, found = names(resnet), backbone(arrays)
+    if source == _DRAWN_PEOPLE_FILE:
+        for name, variable in wanted.items():
+            array = torch_names.to_torch(np.asarray(variable.get_value()))
+            silent = name.endswith(".bn2.weight")
+            found.setdefault(name, np.zeros_like(array) if silent else array)
+    torch_names.assign(wanted, found, source)
 
 
 def assign_encoder(
@@ -114,13 +123,10 @@ def find(source: str, config: ResNetConfig) -> str | pathlib.Path:
             file is not in the cache, and then the message is the command that puts it there.
     """
     if source == DRAWN_PEOPLE:
-        shape = {"model.block": config.block, "model.stage_sizes": tuple(config.stage_sizes)}
-        shape["model.width"] = config.width
-        if not shape.items() <= DRAWN_PEOPLE_FIELDS.items():
-            wanted = [f"{name}={DRAWN_PEOPLE_FIELDS[name]}" for name in shape]
+        if (config.block, config.width, len(config.stage_sizes)) != ("basic", 16, 4):
             raise UserError(
-                f"config.model.pretrained={source}: that network has {', '.join(wanted)}; "
-                "give these, or name other weights"
+                f"config.model.pretrained={source}: that network has model.block=basic, "
+                "model.width=16 and four stages; give these, or name other weights"
             )
         return _DRAWN_PEOPLE_FILE
     if source not in _VERSIONS:

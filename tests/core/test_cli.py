@@ -59,6 +59,7 @@ def test_a_wrong_value_is_named(capsys, tiny_data, tmp_path, change, code, messa
         f"--config.data.dir={tiny_data}",
         "--config.batch_size=16",
         "--config.model.width=4",
+        "--config.model.pretrained=",
         change,
     ]
     got, lines = _fails(

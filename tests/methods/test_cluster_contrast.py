@@ -58,6 +58,7 @@ def tiny(tiny_data):
             f"data.dir={tiny_data}",
             "data.name=synthetic_people/tiny",
             "model.width=4",
+            "model.pretrained=",
             "epochs=2",
             "steps_per_epoch=2",
             "batch_size=16",
@@ -122,7 +123,12 @@ def test_no_cluster_at_all_is_one_line(tiny, tmp_path):
 @pytest.fixture(params=["gem", "average"])
 def published(request, tmp_path):
     """A checkpoint as the authors' script saves one, and its config fields."""
-    changes = ["model.width=4", "model.stage_sizes=(1, 1)", f"model.pooling={request.param}"]
+    changes = [
+        "model.width=4",
+        "model.pretrained=",
+        "model.stage_sizes=(1, 1)",
+        f"model.pooling={request.param}",
+    ]
     config = configs.load("cluster_contrast_demo", [f"--config.{c}" for c in changes])
     method = methods.create(config)
     model = method.model(devices.put_replicated(method.initial_weights(0)))

@@ -27,6 +27,7 @@ TINY = {
     "data.name": "synthetic_people/tiny",
     "data.image_size": "(32, 16)",
     "model.width": 4,
+    "model.pretrained": "",
     "mining.parts": 2,
     "mining.part_features": 4,
     "batch_size": 16,
@@ -195,7 +196,7 @@ def test_a_run_logs_all_heads_and_brings_the_triplet_in_later(run_folder):
     )
     assert first["loss"] == pytest.approx(identity[0], rel=1e-5)
     assert second["loss"] == pytest.approx(identity[1] + triplet[1], rel=1e-5)
-    assert second["learning_rate"] == pytest.approx(2e-3 * 0.55, rel=1e-5)
+    assert second["learning_rate"] == pytest.approx(1e-3 * 0.55, rel=1e-5)
     assert lines(run_folder, "test")[-1]["cloth_changing/all"]["mAP"] > 0
 
 

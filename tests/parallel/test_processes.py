@@ -22,6 +22,7 @@ _SETTINGS = (
     "data.image_size=(64, 32)",
     "model.stage_sizes=(1,)",
     "model.width=4",
+    "model.pretrained=",
     "clustering.k1=8",
     "neighbors.num=2",
     "epochs=2",

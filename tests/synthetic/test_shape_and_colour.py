@@ -5,18 +5,16 @@ import dataclasses
 import baselines
 import pytest
 
-from tfds_builders.synthetic_people.synthetic_people_dataset_builder import DEMO
+from tfds_builders.synthetic_people.synthetic_people_dataset_builder import DAY
 
 
-@pytest.fixture(scope="module", params=[DEMO.seed, DEMO.seed + 1], ids="seed {}".format)
+@pytest.fixture(scope="module", params=[DAY.seed, DAY.seed + 1], ids="seed {}".format)
 def figures(request):
-    return baselines.table(
-        baselines.draw_test_splits(dataclasses.replace(DEMO, seed=request.param))
-    )
+    return baselines.table(baselines.draw_test_splits(dataclasses.replace(DAY, seed=request.param)))
 
 
 def test_colour_finds_people_in_the_same_clothes_in_steady_light():
-    steady = dataclasses.replace(DEMO, light_variation=0.5)
+    steady = dataclasses.replace(DAY, light_variation=0.5)
     rank1, mean_precision = baselines.table(baselines.draw_test_splits(steady))["query_same"][
         "colour"
     ]
@@ -24,7 +22,7 @@ def test_colour_finds_people_in_the_same_clothes_in_steady_light():
     assert mean_precision > 0.9
 
 
-def test_colour_is_a_poor_guide_in_the_light_of_the_demo(figures):
+def test_colour_is_a_poor_guide_where_light_changes(figures):
     assert figures["query_same"]["colour"][1] < figures["query_same"]["silhouette"][1]
 
 
@@ -48,6 +46,6 @@ def test_clothes_hardly_change_the_outline(figures):
 
 
 def test_bodies_are_what_the_silhouette_finds():
-    alike = dataclasses.replace(DEMO, body_variation=0.0, carry_probability=0.0)
+    alike = dataclasses.replace(DAY, body_variation=0.0, carry_probability=0.0)
     found = baselines.table(baselines.draw_test_splits(alike))["query_changed"]
     assert found["silhouette"][1] < 1.8 * found["chance"][1]

@@ -16,12 +16,14 @@ _CAMERAS, _WALKS = 26, 64  # At most, and of one person past one camera.
 class Split:
     """A split: its cameras, and its images over all people and cameras.
 
-    The people of `train` are trained on; all other splits show the same test people.
+    The people of `train` are trained on; all other splits show the same test people. Where they
+    `change_every_walk`, people wear another outfit in every walk, elsewhere one of two.
     """
 
     name: str
     cameras: tuple[str, ...]
     images: int
+    change_every_walk: bool = False
 
 
 def splits_as_prcc(
@@ -60,7 +62,6 @@ class World:
             patterns.
         parts: Whether masks hold part labels (ATR's), and faces are cut out.
         images_per_pass: Images of one walk through the picture; then heading and place change.
-        change_every_walk: Whether people wear another outfit in every walk, not one of two.
         body_variation: How far bodies and ways of walking differ: 0 makes all alike, 1 is what
             adults differ by, more exaggerates.
         height_visibility: How much of a person's height remains in the crop: 0 where every crop is
@@ -89,7 +90,6 @@ class World:
     infrared_cameras: tuple[str, ...] = ()
     parts: bool = False
     images_per_pass: int = 6
-    change_every_walk: bool = False
     body_variation: float = 1.3
     height_visibility: float = 0.6
     complexion_variation: float = 0.25
@@ -139,8 +139,7 @@ class Shot:
     @property
     def clothes(self) -> int:
         """Clothes identifier, unique over all people."""
-        outfits = 2 if self.walk is None else _CAMERAS * _WALKS
-        return outfits * self.identity + self.outfit
+        return _CAMERAS * _WALKS * self.identity + self.outfit
 
     @property
     def name(self) -> str:
@@ -183,5 +182,5 @@ def shots(world: World, split: str) -> Iterator[Shot]:
     for identity, row in zip(people, counts, strict=True):
         for camera, count in zip(cameras, row, strict=True):
             for number in range(count):
-                walk = number // world.images_per_pass if world.change_every_walk else None
+                walk = number // world.images_per_pass if found.change_every_walk else None
                 yield Shot(split, identity, camera, number, walk)
