@@ -32,6 +32,9 @@ from sicl_jax.training.testing import Tester
 _SETTINGS = {
     "data.image_size": (64, 32),
     "model.stage_sizes": (1, 1, 1),
+    "model.pretrained": "",
+    "clustering.refine": True,
+    "optimizer.learning_rate": 2e-3,
     "epochs": 8,
     "steps_per_epoch": 30,
     "schedule.every": 6,

@@ -47,6 +47,7 @@ def load(people: int, added: int, size: int, seconds: float) -> None:
     from sicl_jax.serve.gallery import image_id
 
     changes = ["--config.model.width=4", "--config.model.stage_sizes=(1, 1)"]
+    changes.append("--config.model.pretrained=")
     method = methods.create(configs.load("sicl_demo", changes), {})
     weights = devices.put_replicated(method.initial_weights(0))
     model = Model(method, weights, pathlib.Path("untrained"))

@@ -106,7 +106,8 @@ def test_trained_on_together_and_tested_on_each(data_dir, tmp_path, joined):
     settings = (
         f"data.dir={data_dir}", "data.name=prcc+market1501", "data.image_size=(32, 16)",
         "data.device_budget_gb=1e-9", "model.block=basic", "model.stage_sizes=(1, 1)",
-        "model.width=4", "clustering.k1=6", "neighbors.num=2", "epochs=1", "steps_per_epoch=1",
+        "model.width=4", "model.pretrained=", "clustering.k1=6", "neighbors.num=2", "epochs=1",
+        "steps_per_epoch=1",
         "batch_size=8", "embed_batch_size=8", "evaluate.before=False", "silhouettes=False",
         "evaluate.select_by=market1501/standard",
     )  # fmt: skip

@@ -20,7 +20,8 @@ def model():
     from sicl_jax.inference import Model
 
     settings = ("model.width=4", "model.stage_sizes=(1, 1)", "data.image_size=(32, 16)")
-    changes = [f"--config.{setting}" for setting in (*settings, "embed_batch_size=32")]
+    settings += ("model.pretrained=", "embed_batch_size=32")
+    changes = [f"--config.{setting}" for setting in settings]
     method = methods.create(configs.load("sicl_demo", changes), {})
     weights = devices.put_replicated(method.initial_weights(0))
     return Model(method, weights, pathlib.Path("untrained"))
