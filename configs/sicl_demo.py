@@ -13,7 +13,7 @@ def get_config() -> ml_collections.ConfigDict:
     the package in place of ImageNet's ResNet-50; few images of each person make smaller
     neighbourhoods (k1, eps; an eps of 0.5 would be the exact distance of many pairs), and so few
     steps need a higher rate and all of the image (no erasing). The refinement is off: it would
-    take two of five images out of their clusters (docs/ablation.md).
+    leave a third of the images alone, each a class of its own (docs/ablation.md).
     """
     config = configs.base("sicl")
     config.update_from_flattened_dict(torchvision.DRAWN_PEOPLE_FIELDS)
