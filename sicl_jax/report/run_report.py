@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from sicl_jax import config as configs
 from sicl_jax import inference
 from sicl_jax.clustering.dbscan import give_own_clusters
-from sicl_jax.data.dataset import ReidDataset
+from sicl_jax.data.dataset import Form, ReidDataset, load_dataset
 from sicl_jax.errors import UsageError, UserError
 from sicl_jax.evaluation import (
     METRICS,
@@ -18,6 +18,7 @@ from sicl_jax.evaluation import (
 from sicl_jax.evaluation.progress import MakeBar, silent
 from sicl_jax.evaluation.tables import HEADINGS
 from sicl_jax.inference import Model
+from sicl_jax.methods.base import Method
 from sicl_jax.report.clusters import clusters_section
 from sicl_jax.report.curves import curves_section
 from sicl_jax.report.document import banner, document, element, note, section, table, text
@@ -26,7 +27,6 @@ from sicl_jax.report.galleries import galleries_section
 from sicl_jax.report.silhouettes import silhouettes_section
 from sicl_jax.runs import metrics, saved
 from sicl_jax.runs.metrics import RunLog
-from sicl_jax.training.loop import open_dataset
 from sicl_jax.training.testing import Tester
 
 
@@ -68,7 +68,7 @@ def run_report(
         model = inference.load_run(folder, checkpoint)
         config = model.config.copy_and_resolve_references().unlock()
         config.data.dir = str(data_dir or config.data.dir)
-        dataset = open_dataset(config, model.method)
+        dataset = load_dataset(config.data.name, config.data.dir, forms=shown(model.method))
         parts = _pictures(model, dataset, batch_size, progress)
     except UsageError:
         raise
@@ -86,6 +86,12 @@ Part = tuple[str, str, str]
 
 def _named(name: str, title: str, html: str) -> list[Part]:
     return [(name, title, html)] if html else []
+
+
+def shown(method: Method) -> dict[str, Form]:
+    """What a method reads, and the images to show, of one that reads faces alone."""
+    data = method.config.data
+    return {"image": Form(tuple(data.image_size), data.resize), **method.forms}
 
 
 def _pictures(

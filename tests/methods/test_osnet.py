@@ -13,6 +13,7 @@ from sicl_jax.errors import UserError
 from sicl_jax.methods.deskpro import losses, model, weights
 from sicl_jax.models import lmbn, osnet
 from sicl_jax.models.layers import Conv, Frozen, Uniform, draw
+from sicl_jax.report import run_report
 from sicl_jax.weights import lmbn as lmbn_names
 from sicl_jax.weights import osnet as osnet_names
 from sicl_jax.weights import torch_names
@@ -213,3 +214,10 @@ def test_a_file_that_is_written_is_known_again(name, tmp_path):
     assert again.config.model.streams == method.config.model.streams
     for ours, read in zip(*map(jax.tree.leaves, (arrays, again.weights)), strict=True):
         np.testing.assert_array_equal(ours, read)
+
+
+@pytest.mark.parametrize("name", ["deskpro_teacher", "deskpro", "sicl"])
+def test_a_report_shows_images_of_whatever_is_read(name):
+    method = methods.create(configs.load(f"{name}_demo"), {"classes": 5})
+    forms = run_report.shown(method)
+    assert forms["image"].mode == "rgb" and forms.items() >= method.forms.items()
