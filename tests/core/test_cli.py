@@ -18,7 +18,7 @@ def _fails(capsys, *arguments):
 def test_all_promised_commands_are_there():
     promised = {"prepare", "train", "evaluate", "demo", "masks", "info", "verify", "export"}
     promised |= {"extract", "index", "search", "report", "faces"}
-    promised |= {"config", "cluster", "compare", "serve"}
+    promised |= {"config", "cluster", "compare", "matrix", "serve"}
     assert set(COMMANDS) == promised
 
 

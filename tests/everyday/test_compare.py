@@ -40,13 +40,13 @@ def test_seeds_are_one_row_with_mean_and_deviation(runs):
         statistics.stdev([0, 0.1, 0.2])
     )
     assert groups[1].figures("cloth_changing/all")["mAP"][1] is None
-    assert comparison.differences(groups) == {"optimizer.learning_rate": [0.002, 0.5]}
+    assert comparison.differences(groups) == {"optimizer.learning_rate": [0.001, 0.5]}
 
 
 def test_the_command(sicl, runs, tmp_path):
     code, out, err = sicl("compare", *runs, "--output", tmp_path / "compare.html")
     assert code == 0, err
-    assert "10.0 ± 10.0" in out and "config.optimizer.learning_rate: 0.002 | 0.5" in out
+    assert "10.0 ± 10.0" in out and "config.optimizer.learning_rate: 0.001 | 0.5" in out
     html = (tmp_path / "compare.html").read_text()
     assert 'id="config"' in html and "seed 2" in html and html.count('class="chart"') >= 5
     code, out, _ = sicl("compare", *runs, "--json")

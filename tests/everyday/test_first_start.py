@@ -71,7 +71,7 @@ def test_a_finished_run_is_extended_and_the_log_says_so(sicl, small, copy):
     assert not any("last bits may differ" in line for line in said)
     assert [line["epoch"] for line in log_lines(copy, "epoch")] == [1, 2, 3]
     (line,) = log_lines(copy, "extend")
-    assert line["changes"] == "config.epochs: 2 -> 3; config.schedule.every: 11 -> 1"
+    assert line["changes"] == "config.epochs: 2 -> 3; config.schedule.every: 6 -> 1"
     first, *_, last = log_lines(copy, "epoch")
     assert last["learning_rate"] == pytest.approx(first["learning_rate"] * 0.1**2)
     size = (copy / "metrics.jsonl").stat().st_size

@@ -3,8 +3,6 @@
 They are installed as pip would: entry points in a folder of packages that Python searches.
 """
 
-import contextlib
-import io
 import json
 import os
 import pathlib
@@ -13,12 +11,9 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
-
-from sicl_jax.cli import main
 
 _REPOSITORY = pathlib.Path(__file__).parents[2]
 sys.path.insert(0, str(_REPOSITORY / "tests" / "data"))
@@ -29,14 +24,11 @@ _STEPS = 15
 
 
 class Commands:
-    """`sicl-jax` where the packages are installed: in this process, or in one of its own.
+    """`sicl-jax` in processes that see the installed packages."""
 
-    Args:
-        paths: What Python searches.
-    """
-
-    def __init__(self, paths: list[str]):
-        self.environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    def __init__(self, site: pathlib.Path):
+        paths = [site, _EXAMPLES / "own_method", _EXAMPLES / "own_dataset", _REPOSITORY]
+        self.environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
 
     def start(self, *words) -> subprocess.Popen:
         code = "from sicl_jax.cli import main; main()"
@@ -45,28 +37,19 @@ class Commands:
         return subprocess.Popen(command, env=self.environment, **pipes)
 
     def __call__(self, *words) -> str:
-        output, errors = io.StringIO(), io.StringIO()
-        with (
-            contextlib.redirect_stdout(output),
-            contextlib.redirect_stderr(errors),
-            pytest.raises(SystemExit) as ended,
-        ):
-            main([*map(str, words)])
-        assert not ended.value.code, errors.getvalue()
-        return output.getvalue()
+        process = self.start(*words)
+        output, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        return output
 
 
 @pytest.fixture(scope="module")
-def sicl(tmp_path_factory) -> Iterator[Commands]:
+def sicl(tmp_path_factory) -> Commands:
     site = tmp_path_factory.mktemp("site")
-    examples = [_EXAMPLES / "own_method", _EXAMPLES / "own_dataset"]
-    for example in examples:
-        declare(site, tomllib.loads((example / "pyproject.toml").read_text())["project"])
-    paths = [*map(str, (site, *examples, _REPOSITORY))]
-    with pytest.MonkeyPatch.context() as patch:
-        for path in reversed(paths):
-            patch.syspath_prepend(path)
-        yield Commands(paths)
+    for example in ("own_method", "own_dataset"):
+        text = (_EXAMPLES / example / "pyproject.toml").read_text()
+        declare(site, tomllib.loads(text)["project"])
+    return Commands(site)
 
 
 @pytest.fixture(scope="module")

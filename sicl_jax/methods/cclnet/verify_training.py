@@ -1,5 +1,6 @@
 """The first steps of CCLNet's three stages, against the golden files (`verify.py` has the rest)."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
