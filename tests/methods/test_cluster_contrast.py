@@ -1,5 +1,6 @@
 """Cluster Contrast: against its published code's numbers, as a run, and as files."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -12,11 +13,13 @@ from sicl_jax import config as configs
 from sicl_jax import devices, inference, methods
 from sicl_jax.errors import UserError
 from sicl_jax.export import write
+from sicl_jax.methods import source
 from sicl_jax.methods.cluster_contrast.verify import CHECKS
 from sicl_jax.methods.sicl.model import Encoder as SiclEncoder
 from sicl_jax.methods.sicl.weights import names as sicl_names
 from sicl_jax.models.resnet import GeneralizedMean, ResNetConfig
 from sicl_jax.register import METHODS
+from sicl_jax.runs.checkpoints import Checkpoints, Progress
 from sicl_jax.training import loop
 from sicl_jax.verify import verify_file
 from sicl_jax.weights import torch_names
@@ -93,6 +96,27 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tiny, tmp_path):
         *(jax.tree.leaves(inference.load(f).weights) for f in (whole, parts)), strict=True
     ):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_checkpoint_of_any_number_of_clusters_is_gone_on_from(tiny, tmp_path):
+    """From two images in one cluster to every image alone; the padded sizes differ."""
+    images, method = 2000, methods.create(tiny())
+    state = source.begin(method, range(images), seed=0)
+    features = np.eye(method.config.model.width * 8)[np.arange(images) % 32].astype(np.float32)
+    sizes = set()
+    for clusters in (1, images // 2, images):
+        labels = np.minimum(np.arange(images), clusters - 1).astype(np.int32)
+        memory = method.memory_of(labels, features)
+        folder = tmp_path / str(clusters)
+        writer = Checkpoints(folder)
+        writer.save(3, dataclasses.replace(state, memory=memory), Progress())
+        writer.wait()
+        found = writer.restore(lambda _: source.abstract_state(method, range(images)), print)
+        writer.close()
+        for one, other in zip(*map(jax.tree.leaves, (memory, found.state.memory)), strict=True):
+            np.testing.assert_array_equal(one, other)
+        sizes.add(len(memory.rows))
+    assert len(sizes) == 3
 
 
 def _stop_at(words: str):

@@ -142,12 +142,16 @@ class ClusterContrast(Method):
     # ---- before an epoch -------------------------------------------------------------------
 
     def initial_memory(self, weights: Weights, source: Source) -> ClusterMemory:
-        """No image is in a cluster before the first epoch."""
+        """No image is in a cluster before the first epoch; there is room for any number."""
         del weights
         count = len(source.data)
-        return self.memory_of(
-            np.full(count, -1, np.int32),
-            np.zeros((count, self._shape.num_features), np.float32),
+        size = padded_clusters(count, count)
+        return devices.put_replicated(
+            ClusterMemory(
+                labels=np.full(count, -1, np.int32),
+                rows=np.zeros((size, self._shape.num_features), np.float32),
+                counts=np.zeros(size, np.float32),
+            )
         )
 
     def begin_epoch(
