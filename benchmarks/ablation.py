@@ -1,25 +1,29 @@
 """What each part of SiCL gives, on the demo's data: a table over seeds and one JSON line.
 
     python benchmarks/ablation.py --workdir runs/ablation [--seeds 5] [--variants NAME ...]
+        [--config.FIELD=VALUE] ...
 
 Every run is a workdir of its own and is resumed, not repeated, when the script is run again; each
 seed of all variants is done before the next, so a table can be had of what is there (`--table`).
-Figures are of the last epoch's test: changed clothes, all images of camera A. `+-` is half of the
-95 % confidence interval of the mean over seeds (Student's t).
+Figures are of the last epoch's test, all images of camera A. `less the first` is a variant's
+result less that of the first variant from the same seed. `+-` is half of the 95 % confidence
+interval of the mean over seeds (Student's t). Overrides hold for all variants; with
+`--config.data.dir` the data are not drawn but lie there already.
 """
 
 import argparse
 import json
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.stats
 
 from sicl_jax import config as configs
 from sicl_jax.data.prepare import Request, prepare
+from sicl_jax.errors import UserError
 from sicl_jax.training import loop
 
-PROTOCOL = "cloth_changing/all"
 VARIANTS = {
     "full": [],
     "no_neighbors": ["--config.neighbors.num=0"],
@@ -32,57 +36,53 @@ VARIANTS = {
 }
 _FIGURES = ("rank1", "mAP")
 # Of the last epoch's beginning: how good its pseudo-labels and neighbour clusters were.
-_LABELS = ("purity", "ari", "neighbors_right")
+_LABELS = ("purity", "ari", "neighbors_right", "neighbors_possible")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--protocol", default="cloth_changing/all", help="whose figures are told")
     parser.add_argument("--table", action="store_true", help="only of the runs that have ended")
-    arguments = parser.parse_args()
+    arguments, overrides = parser.parse_known_args()
     if not arguments.table:
-        _run(arguments.workdir, arguments.seeds, arguments.variants)
-    found = {
-        name: [
-            figures
+        try:
+            _run(arguments.workdir, arguments.seeds, arguments.variants, overrides)
+        except UserError as error:
+            parser.exit(error.exit_code, f"{error}\n")
+    runs = {
+        name: {
+            seed: figures
             for seed in range(arguments.seeds)
-            if (figures := _read(arguments.workdir / f"{name}-{seed}"))
-        ]
+            if (figures := _read(arguments.workdir / f"{name}-{seed}", arguments.protocol))
+        }
         for name in arguments.variants
     }
-    titles = ("variant", "seeds", "before: rank-1, mAP", "after: rank-1", "mAP", "purity", "right")
-    print(f"| {' | '.join(titles)} |\n{'|---' * len(titles)}|")
-    for name, rows in found.items():
-        if rows:
-            before = [_mean([row["before"][key] for row in rows]) for key in _FIGURES]
-            after = [_interval([row["after"][key] for row in rows]) for key in _FIGURES]
-            purity, _, right = (_mean([row["labels"].get(key) for row in rows]) for key in _LABELS)
-            cells = (len(rows), ", ".join(before), *after, purity, right)
-            print(f"| {name} | {' | '.join(map(str, cells))} |")
-    print(json.dumps({"benchmark": "ablation", "protocol": PROTOCOL, "runs": found}))
+    print(table(runs))
+    print(json.dumps({"benchmark": "ablation", "protocol": arguments.protocol, "runs": runs}))
 
 
-def _run(workdir: pathlib.Path, seeds: int, variants: list[str]) -> None:
-    data_dir = workdir / "data"
-    name = configs.load("sicl_demo").data.name
-    prepare(Request(name, data_dir))
+def _run(workdir: pathlib.Path, seeds: int, variants: list[str], overrides: list[str]) -> None:
+    config = configs.load("sicl_demo", [f"--config.data.dir={workdir / 'data'}", *overrides])
+    if config.data.dir == str(workdir / "data"):
+        prepare(Request(config.data.name, workdir / "data"))
     for seed in range(seeds):
         for variant in variants:
-            changes = [f"--config.data.dir={data_dir}", f"--config.seed={seed}"]
-            config = configs.load("sicl_demo", [*changes, *VARIANTS[variant]])
-            result = loop.train(config, workdir / f"{variant}-{seed}", quiet=True, say=_silent)
-            figures = result[PROTOCOL]
-            shown = f"rank-1 {figures.rank1:.1%}, mAP {figures.mAP:.1%}"
-            print(f"seed {seed}, {variant}: {shown}", flush=True)
+            changes = [f"--config.data.dir={config.data.dir}", f"--config.seed={seed}"]
+            changed = configs.load("sicl_demo", [*overrides, *changes, *VARIANTS[variant]])
+            loop.train(changed, workdir / f"{variant}-{seed}", quiet=True, say=_silent)
+            print(f"{variant}, seed {seed}: done", flush=True)
 
 
 def _silent(line: str) -> None:
     """The runs' own lines would hide the table's."""
 
 
-def _read(folder: pathlib.Path) -> dict[str, dict[str, float]] | None:
+def _read(folder: pathlib.Path, protocol: str) -> dict[str, dict[str, float]] | None:
     """Figures of a run's first and last test and of its last pseudo-labels; None if it goes on."""
     if not (folder / "metrics.jsonl").exists():
         return None
@@ -93,22 +93,54 @@ def _read(folder: pathlib.Path) -> dict[str, dict[str, float]] | None:
     if not tests or tests[-1]["epoch"] != last:
         return None
     before, after = (
-        {key: test[PROTOCOL][key] for key in _FIGURES} for test in (tests[0], tests[-1])
+        {key: test[protocol][key] for key in _FIGURES} for test in (tests[0], tests[-1])
     )
     labels = {key: epochs[-1][key] for key in _LABELS if key in epochs[-1]}
     return {"before": before, "after": after, "labels": labels}
 
 
-def _mean(values: list[float | None]) -> str:
-    values = [value for value in values if value is not None]
-    return f"{np.mean(values):.1%}" if values else "-"
+def table(runs: dict[str, dict[int, dict[str, dict[str, float]]]]) -> str:
+    """A row for each variant that has runs; differences are of the seeds that the first has too.
+
+    Args:
+        runs: By variant and seed: figures `before`, `after` and of the `labels`.
+    """
+    titles = ("variant", "seeds", "before: rank-1, mAP", "after: rank-1", "mAP")
+    titles += ("less the first: rank-1", "mAP", "purity", "ARI", "right neighbours", "possible")
+    rows = [titles, ("---",) * len(titles)]
+    first, *_ = runs.values()
+    for name, ended in runs.items():
+        if not ended:
+            continue
+        found = ended.values()
+        shared = () if ended is first else ended.keys() & first.keys()
+        before = (np.mean([run["before"][key] for run in found]) for key in _FIGURES)
+        after = (_cell([run["after"][key] for run in found]) for key in _FIGURES)
+        less = (
+            _cell([ended[seed]["after"][key] - first[seed]["after"][key] for seed in shared], "+")
+            for key in _FIGURES
+        )
+        labels = (_cell([run["labels"].get(key) for run in found]) for key in _LABELS)
+        start = ", ".join(f"{value:.1%}" for value in before)
+        rows.append((name, str(len(ended)), start, *after, *less, *labels))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _interval(values: list[float]) -> str:
-    if len(values) < 2:
-        return f"{values[0]:.1%}"
-    half = scipy.stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
-    return f"{np.mean(values):.1%} +- {half:.1%}"
+def mean_and_half(values: Sequence[float]) -> tuple[float, float]:
+    """The mean, and half of its 95 % confidence interval; NaN for one value."""
+    count = len(values)
+    if count < 2:
+        return float(np.mean(values)), float("nan")
+    half = scipy.stats.t.ppf(0.975, count - 1) * scipy.stats.sem(values)
+    return float(np.mean(values)), float(half)
+
+
+def _cell(values: Sequence[float | None], sign: str = "") -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    mean, half = mean_and_half(known)
+    return f"{mean:{sign}.1%}" + (f" +- {half:.1%}" if np.isfinite(half) else "")
 
 
 if __name__ == "__main__":

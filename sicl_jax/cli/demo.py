@@ -48,9 +48,13 @@ def command(method, workdir, data_dir, quiet, overrides):
 
     METHODS.get(method, "--method")
     workdir = workdir or pathlib.Path("runs/demo" if method == "sicl" else f"runs/demo_{method}")
-    config = configs.load(f"{method}_demo", [f"--config.data.dir={data_dir}", *overrides])
+    overrides = [f"--config.data.dir={data_dir}", *overrides]
+    config = configs.load(f"{method}_demo", overrides)
     click.echo(f"drawing {config.data.name} into {data_dir}")
     prepare(Request(name=config.data.name, data_dir=data_dir), console.progress)
+    if config.get("teacher") == "" and config.forward_mode != "body":
+        teacher = _train_teacher(config, workdir, quiet)
+        config = configs.load(f"{method}_demo", [*overrides, f"--config.teacher={teacher}"])
     results = loop.train(config, workdir, quiet=quiet, say=click.echo)
     before = _first_test(workdir)
     after = {name: result.as_dict() for name, result in results.items()}
@@ -64,6 +68,26 @@ def command(method, workdir, data_dir, quiet, overrides):
     }
     (workdir / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     _print_table(summary, titles, workdir)
+
+
+def _train_teacher(config, workdir: pathlib.Path, quiet: bool) -> pathlib.Path:
+    """The workdir of the teacher that a method learns from, trained on the same people."""
+    from sicl_jax import config as configs
+    from sicl_jax.training import loop
+
+    same = {
+        "data.name": config.data.name,
+        "data.dir": config.data.dir,
+        "epochs": config.epochs,
+        "seed": config.seed,
+    }
+    changes = [f"--config.{name}={value}" for name, value in same.items()]
+    folder = workdir.with_name(f"{workdir.name}_teacher")
+    click.echo(f"training the teacher in {folder}")
+    loop.train(
+        configs.load(f"{config.method}_teacher_demo", changes), folder, quiet=quiet, say=click.echo
+    )
+    return folder
 
 
 def _figures(results: dict, names) -> dict[str, dict[str, float]]:
