@@ -11,6 +11,7 @@ change between steps.
 import abc
 import dataclasses
 import functools
+import importlib.util
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
@@ -450,8 +451,14 @@ class Method(abc.ABC):
 
     @classmethod
     def golden_checks(cls) -> dict[str, Any]:
-        """Checks of the published code's numbers, by the stem of a file (`sicl_jax.verify`)."""
-        return {}
+        """Checks of the published code's numbers, by the stem of a file (`sicl_jax.verify`).
+
+        By default `CHECKS` of the module `verify` beside the method's own, if there is one.
+        """
+        package = cls.__module__.rpartition(".")[0]
+        if not package or importlib.util.find_spec(f"{package}.verify") is None:
+            return {}
+        return getattr(importlib.import_module(f"{package}.verify"), "CHECKS", {})
 
     def select_by(self, dataset_name: str) -> str | None:
         """The protocol whose mAP chooses the best checkpoint; None for the data set's own choice.

@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,12 @@ class ResNetConfig:
     width: int = 64
     last_stride: int = 1
     batch_norm_parts: int = 1
+
+    @classmethod
+    def of(cls, model: Mapping[str, Any]) -> "ResNetConfig":
+        """The shape that the config group `model` asks for (`fields.RESNET`)."""
+        own = {field.name: model[field.name] for field in dataclasses.fields(cls)}
+        return cls(**own | {"stage_sizes": tuple(own["stage_sizes"])})
 
     @property
     def num_features(self) -> int:

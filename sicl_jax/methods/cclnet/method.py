@@ -166,13 +166,6 @@ class CclNet(Method):
         """A checkpoint of the authors, of any size."""
         return published.recognize(arrays)
 
-    @classmethod
-    def golden_checks(cls) -> dict[str, Any]:
-        """Checks of the published code's numbers, by the stem of a file (`sicl_jax.verify`)."""
-        from sicl_jax.methods.cclnet.verify import CHECKS
-
-        return CHECKS
-
     # ---- the beginning of a stage ----------------------------------------------------------
 
     def initial_memory(self, weights: Weights, source: Source) -> ClusterMemory:

@@ -94,14 +94,7 @@ class ClusterContrast(Method):
     def __init__(self, config: ml_collections.ConfigDict, sizes: Mapping[str, int] | None = None):
         super().__init__(config, sizes)
         self._augment = AugmentConfig(**config.augment)
-        model = config.model
-        self._shape = ResNetConfig(
-            model.block,
-            tuple(model.stage_sizes),
-            model.width,
-            model.last_stride,
-            model.batch_norm_parts,
-        )
+        self._shape = ResNetConfig.of(config.model)
 
     def build(self) -> Encoder:
         """The encoder: trunk, pooling, batch norm."""
@@ -131,13 +124,6 @@ class ClusterContrast(Method):
     def recognize(cls, arrays: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
         """A checkpoint of the authors."""
         return released.recognize(arrays)
-
-    @classmethod
-    def golden_checks(cls) -> dict[str, Any]:
-        """Checks of the published code's numbers, by the stem of a file (`sicl_jax.verify`)."""
-        from sicl_jax.methods.cluster_contrast.verify import CHECKS
-
-        return CHECKS
 
     # ---- before an epoch -------------------------------------------------------------------
 

@@ -73,13 +73,7 @@ class Cssc(Method):
         model = config.model
         self._augment = AugmentConfig(**config.augment)
         self._mining = MiningConfig(**config.mining)
-        self._shape = ResNetConfig(
-            model.block,
-            tuple(model.stage_sizes),
-            model.width,
-            model.last_stride,
-            model.batch_norm_parts,
-        )
+        self._shape = ResNetConfig.of(config.model)
         if len(model.stage_sizes) < 2 or model.stage_sizes[-1] != 3:
             raise UsageError(
                 f"--config.model.stage_sizes={tuple(model.stage_sizes)}: the last of two stages or "
@@ -139,13 +133,6 @@ class Cssc(Method):
     def recognize(cls, arrays: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
         """A checkpoint of the authors, of any size."""
         return published.recognize(arrays)
-
-    @classmethod
-    def golden_checks(cls) -> dict[str, Any]:
-        """Model, losses, augmentation, sampler, schedule, evaluation and three steps."""
-        from sicl_jax.methods.cssc.verify import CHECKS
-
-        return CHECKS
 
     # ---- a step ----------------------------------------------------------------------------
 

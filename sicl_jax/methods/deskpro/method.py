@@ -271,13 +271,6 @@ class DeskPro(supervised.Supervised):
         """A checkpoint of the authors, of any size."""
         return published.recognize(arrays)
 
-    @classmethod
-    def golden_checks(cls) -> dict[str, Any]:
-        """Checks of the published code's numbers."""
-        from sicl_jax.methods.deskpro.verify import CHECKS
-
-        return CHECKS
-
     # ---- a step ----------------------------------------------------------------------------
 
     def initial_memory(self, weights: Weights, source: Source) -> DeskProMemory:

@@ -106,14 +106,7 @@ class Sicl(Method):
         if config.silhouettes:
             self.streams |= {"silhouette": ("mask",), "fusion": ("image", "mask")}
         self._augment = AugmentConfig(**config.augment)
-        model = config.model
-        self._shape = ResNetConfig(
-            model.block,
-            tuple(model.stage_sizes),
-            model.width,
-            model.last_stride,
-            model.batch_norm_parts,
-        )
+        self._shape = ResNetConfig.of(config.model)
 
     def build(self) -> TwoStreamModel:
         """Both encoders and the fusion head, or the RGB encoder alone."""
@@ -172,13 +165,6 @@ class Sicl(Method):
         """A checkpoint of the authors, or a ResNet of torchvision's names: an RGB encoder."""
         shape = torch_names.resnet_shape(torchvision.backbone(arrays))
         return shape and {"silhouettes": False, **shape}
-
-    @classmethod
-    def golden_checks(cls) -> dict[str, Any]:
-        """Losses, memory, model, optimiser, sampler, clustering, evaluation and the parser."""
-        from sicl_jax.methods.sicl.verify import CHECKS
-
-        return CHECKS
 
     # ---- before an epoch -------------------------------------------------------------------
 
