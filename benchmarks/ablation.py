@@ -22,6 +22,8 @@ import scipy.stats
 from sicl_jax import config as configs
 from sicl_jax.data.prepare import Request, prepare
 from sicl_jax.errors import UserError
+from sicl_jax.runs.metrics import RunLog, read_log
+from sicl_jax.runs.workdir import CONFIG_FILE
 from sicl_jax.training import loop
 
 VARIANTS = {
@@ -56,9 +58,9 @@ def main() -> None:
             parser.exit(error.exit_code, f"{error}\n")
     runs = {
         name: {
-            seed: figures
+            seed: _figures(log, arguments.protocol)
             for seed in range(arguments.seeds)
-            if (figures := _read(arguments.workdir / f"{name}-{seed}", arguments.protocol))
+            if (log := _ended(arguments.workdir / f"{name}-{seed}"))
         }
         for name in arguments.variants
     }
@@ -74,7 +76,10 @@ def _run(workdir: pathlib.Path, seeds: int, variants: list[str], overrides: list
         for variant in variants:
             changes = [f"--config.data.dir={config.data.dir}", f"--config.seed={seed}"]
             changed = configs.load("sicl_demo", [*overrides, *changes, *VARIANTS[variant]])
-            loop.train(changed, workdir / f"{variant}-{seed}", quiet=True, say=_silent)
+            folder = workdir / f"{variant}-{seed}"
+            if (log := _ended(folder)) and log.config == changed:
+                continue
+            loop.train(changed, folder, quiet=True, say=_silent)
             print(f"{variant}, seed {seed}: done", flush=True)
 
 
@@ -82,21 +87,22 @@ def _silent(line: str) -> None:
     """The runs' own lines would hide the table's."""
 
 
-def _read(folder: pathlib.Path, protocol: str) -> dict[str, dict[str, float]] | None:
-    """Figures of a run's first and last test and of its last pseudo-labels; None if it goes on."""
-    if not (folder / "metrics.jsonl").exists():
+def _ended(folder: pathlib.Path) -> RunLog | None:
+    """The log of a run that has been trained and tested to its end."""
+    if not (folder / CONFIG_FILE).exists():
         return None
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    tests = [line for line in lines if line["kind"] == "test"]
-    epochs = [line for line in lines if line["kind"] == "epoch"]
-    last = json.loads((folder / "config.json").read_text())["epochs"]
-    if not tests or tests[-1]["epoch"] != last:
-        return None
-    before, after = (
-        {key: test[protocol][key] for key in _FIGURES} for test in (tests[0], tests[-1])
-    )
-    labels = {key: epochs[-1][key] for key in _LABELS if key in epochs[-1]}
-    return {"before": before, "after": after, "labels": labels}
+    log = read_log(folder)
+    return log if log.tests and log.tests[-1]["epoch"] == log.config.epochs else None
+
+
+def _figures(log: RunLog, protocol: str) -> dict[str, dict[str, float]]:
+    """Figures of a run's first and last test and of its last pseudo-labels."""
+    first, last = log.tests[0][protocol], log.tests[-1][protocol]
+    return {
+        "before": {key: first[key] for key in _FIGURES},
+        "after": {key: last[key] for key in _FIGURES},
+        "labels": {key: log.epochs[-1][key] for key in _LABELS if key in log.epochs[-1]},
+    }
 
 
 def table(runs: dict[str, dict[int, dict[str, dict[str, float]]]]) -> str:

@@ -108,14 +108,20 @@ def get_config() -> ml_collections.ConfigDict:
     return config
 
 
-def train(workdir: pathlib.Path, overrides: Sequence[str] = ()) -> pathlib.Path:
-    """Trains the network as the config says, on data that are drawn already.
+def make(workdir: pathlib.Path, overrides: Sequence[str] = ()) -> pathlib.Path:
+    """Draws the people, where that has not been done, and trains the network.
+
+    Args:
+        workdir: Where the run goes and, unless `data.dir` is overridden, the people.
+        overrides: Changes of the config, `--config.FIELD=VALUE`.
 
     Returns:
         The file that it writes.
     """
     METHODS.register(DrawnPeople.name, DrawnPeople)
-    loop.train(configs.load(__file__, overrides), workdir / "run")
+    config = configs.load(__file__, [f"--config.data.dir={workdir / 'data'}", *overrides])
+    prepare(Request(config.data.name, pathlib.Path(config.data.dir)))
+    loop.train(config, workdir / "run")
     model = load_run(workdir / "run", "latest")
     encoder = model.method.model(model.weights).encoder
     arrays = torch_names.collect(torchvision.encoder_names(encoder), num_batches=model.step)
@@ -128,9 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     arguments, overrides = parser.parse_known_args()
-    data_dir = arguments.workdir / "data"
-    prepare(Request("synthetic_people/many_outfits", data_dir))
-    file = train(arguments.workdir, [f"--config.data.dir={data_dir}", *overrides])
+    file = make(arguments.workdir, overrides)
     print(f"wrote {file}, sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}")
 
 

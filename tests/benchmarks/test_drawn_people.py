@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -112,15 +114,37 @@ def test_the_card_is_of_the_file_that_is_shipped():
     assert digest in (folder / "drawn_people.md").read_text()
 
 
-def test_the_script_trains_a_network_that_loads_as_a_file(tiny_data, tmp_path, monkeypatch):
-    # The script registers its method; other tests of this process must not see it.
-    monkeypatch.setattr(METHODS, "_registered", dict(METHODS._registered))
-    overrides = (
-        f"data.dir={tiny_data}", "data.name=synthetic_people/tiny", "data.image_size=(64, 32)",
-        "model.width=4", "epochs=1", "batch_size=32", "evaluate.before=False", "evaluate.every=9",
-    )  # fmt: skip
-    file = network.train(tmp_path, [f"--config.{override}" for override in overrides])
-    run = sicl_jax.load(tmp_path / "run")
+# What makes the script's network one of seconds.
+SMALL = tuple(
+    f"--config.{override}"
+    for override in (
+        "data.name=synthetic_people/tiny", "data.image_size=(64, 32)", "model.width=4",
+        "epochs=1", "batch_size=32", "evaluate.before=False", "evaluate.every=9",
+    )
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tiny_data, tmp_path_factory):
+    """Where the script has made a small network, of people who were drawn before."""
+    workdir = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        # The script registers its method; other tests of this process must not see it.
+        patch.setattr(METHODS, "_registered", dict(METHODS._registered))
+        file = network.make(workdir, [*SMALL, f"--config.data.dir={tiny_data}"])
+        yield file
+
+
+def test_made_from_nothing_in_another_process_it_is_the_same_bit_for_bit(made, tmp_path):
+    command = [sys.executable, network.__file__, "--workdir", tmp_path, *SMALL]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    again = (tmp_path / made.name).read_bytes()
+    assert again == made.read_bytes()
+    assert hashlib.sha256(again).hexdigest() in done.stdout
+
+
+def test_what_the_script_makes_loads_as_a_file(made, tiny_data):
+    run = sicl_jax.load(made.parent / "run")
     assert run.step == 3 and run.method.sizes == {"classes": 8}
     assert isinstance(run.method, METHODS.get("drawn_people"))
 
@@ -128,7 +152,7 @@ def test_the_script_trains_a_network_that_loads_as_a_file(tiny_data, tmp_path, m
     config.update_from_flattened_dict(
         torchvision.DRAWN_PEOPLE_FIELDS | {"model.width": 4, "silhouettes": False}
     )
-    config.data.image_size, config.model.pretrained = (64, 32), str(file)
+    config.data.image_size, config.model.pretrained = (64, 32), str(made)
     method = methods.create(config.lock())
     form = Form((64, 32))
     gallery = load_dataset("synthetic_people/tiny", tiny_data, forms={"image": form})
