@@ -1,5 +1,6 @@
 """`sicl-jax demo`: the whole way on people drawn by code, in a few minutes on two CPU cores."""
 
+import functools
 import json
 import pathlib
 import time
@@ -50,8 +51,9 @@ def command(method, workdir, data_dir, quiet, overrides):
     workdir = workdir or pathlib.Path("runs/demo" if method == "sicl" else f"runs/demo_{method}")
     overrides = [f"--config.data.dir={data_dir}", *overrides]
     config = configs.load(f"{method}_demo", overrides)
+    progress = functools.partial(console.progress, quiet=quiet)
     click.echo(f"drawing {config.data.name} into {data_dir}")
-    prepare(Request(name=config.data.name, data_dir=data_dir), console.progress)
+    prepare(Request(name=config.data.name, data_dir=data_dir), progress)
     if config.get("teacher") == "" and config.forward_mode != "body":
         teacher = _train_teacher(config, workdir, quiet)
         config = configs.load(f"{method}_demo", [*overrides, f"--config.teacher={teacher}"])
