@@ -43,6 +43,12 @@ def use(count: int) -> None:
     mesh.cache_clear()
 
 
+def use_own() -> None:
+    """Leaves its own devices to each process; for work that they share without working together."""
+    _used[:] = jax.local_devices()
+    mesh.cache_clear()
+
+
 def on_cpu() -> bool:
     """Whether the mesh's devices are CPUs."""
     return mesh().devices.flat[0].platform == "cpu"

@@ -5,9 +5,10 @@ is done by the first process alone; the others are given what it found.
 """
 
 import contextlib
+import itertools
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -21,6 +22,8 @@ _SECONDS_TO_END = 60
 # Set by what starts several processes where JAX finds out the rest by itself.
 _TASK_COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 _KUBERNETES_INDEX = "JOB_COMPLETION_INDEX"
+_DAYS_TO_WAIT = 7
+_WAITS = itertools.count()
 
 
 def join(
@@ -106,6 +109,49 @@ def on_first(work: Callable[[], Any], like: Any = None) -> Any:
     if failed:
         raise UserError("process 0 failed; its own message says why")
     return result
+
+
+def on_each(work: Callable[[], np.ndarray], like: np.ndarray) -> np.ndarray:
+    """What `work` returns on each process, handed to all; some may take hours longer than others.
+
+    Args:
+        work: Called on every process; returns a host array.
+        like: An array of the same shape and type, whatever its values.
+
+    Returns:
+        (P, ...), a row for each process.
+
+    Raises:
+        UserError: `work` failed on another process; on the one where it failed, whatever it raised.
+    """
+    if jax.process_count() == 1:
+        return work()[None]
+    failure, found = None, like
+    try:
+        found = work()
+    except Exception as error:  # Raised below, when the others know of it.
+        failure = error
+    _wait_for_others()
+    failed, found = multihost_utils.process_allgather((np.asarray(failure is not None), found))
+    if failure is not None:
+        raise failure
+    if failed.any():
+        raise UserError(f"process {failed.argmax()} failed; its own message says why")
+    return found
+
+
+def _wait_for_others() -> None:
+    # Hours may pass, and a collective may give up by then.
+    from orbax.checkpoint import multihost
+
+    wait = multihost.get_barrier_sync_fn()
+    wait(key=f"sicl_jax_{next(_WAITS)}", timeout_ms=_DAYS_TO_WAIT * 24 * 3600 * 1000)
+
+
+def share(items: Sequence[Any]) -> Sequence[Any]:
+    """This process's share of what there is to do: as much as the others', and in order."""
+    number, count = jax.process_index(), jax.process_count()
+    return items[len(items) * number // count : len(items) * (number + 1) // count]
 
 
 @contextlib.contextmanager

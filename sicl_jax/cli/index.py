@@ -44,14 +44,21 @@ from sicl_jax.cli import options
 @options.as_json
 @options.quiet
 @options.beside
-def command(index_dir, patterns, remove_missing, as_json, **choices):
+@options.several
+def command(index_dir, patterns, remove_missing, as_json, others, **choices):
     """Make an index of a folder's images, add a folder to one, or take files out.
 
     Files that are in the index already, and unchanged, are not embedded again: run it again to
     bring an index up to date. Up to 200,000 images the search is exact, beyond approximate.
+
+    Several processes share the new images among them: start the same command on each machine, with
+    --coordinator, --num_processes and --process_id; all have to see the images and the index.
     """
     from contextlib import nullcontext
 
+    import numpy as np
+
+    from sicl_jax import devices, processes
     from sicl_jax.data import lock
     from sicl_jax.errors import UsageError
     from sicl_jax.retrieval import build, stores
@@ -61,22 +68,35 @@ def command(index_dir, patterns, remove_missing, as_json, **choices):
         raise UsageError("--images: name the folder to add (or --remove what is to go)")
     if choices["images"] is not None and choices["workdir"] is None:
         raise UsageError("--workdir: is needed to add images")
+    processes.join(*others)
+    devices.use_own()
     lines, left_out, done = [], (), {"index": str(index_dir)}
-    in_folder = not stores.is_milvus(index_dir)
-    hold = lock.hold(index_dir, lambda _: None, flag="--index") if in_folder else nullcontext()
-    with hold:
+
+    def hold():
+        if stores.is_milvus(index_dir):
+            return nullcontext()
+        return lock.hold(index_dir, lambda _: None, flag="--index")
+
+    def remove() -> np.ndarray:
+        changes = build.remove(index_dir, patterns, missing=remove_missing)
+        return np.array([changes.removed, changes.kept])
+
+    with processes.held_by_first(hold):
         if removes:
-            changes = build.remove(index_dir, patterns, missing=remove_missing)
-            done |= {"removed": changes.removed, "images": changes.kept}
-            lines.append(f"{_images(changes.removed)} removed")
+            removed, kept = processes.on_first(remove, like=np.zeros(2, np.int64)).tolist()
+            done |= {"removed": removed, "images": kept}
+            lines.append(f"{_images(removed)} removed")
         if choices["images"] is not None:
             changes = _add(index_dir, **choices)
             left_out = changes.left_out
             done |= {"added": changes.added, "images": changes.added + changes.kept}
             lines.append(f"{_images(changes.added)} added")
+        counted = processes.on_each(lambda: np.array(len(left_out)), like=np.array(0))
     for line in left_out:
         click.echo(f"left out: {line}", err=True)
-    done["left_out"] = len(left_out)
+    done["left_out"] = int(counted.sum())
+    if not processes.is_first():
+        return
     if as_json:
         click.echo(json.dumps(done))
     else:
@@ -90,7 +110,7 @@ def _images(count: int) -> str:
 def _add(index_dir, *, workdir, checkpoint, images, stream, flip, quiet, **choices):
     import functools
 
-    from sicl_jax import console, inference
+    from sicl_jax import console, inference, processes
     from sicl_jax.data.pictures import list_images
     from sicl_jax.retrieval import build
     from sicl_jax.retrieval.folder import View
@@ -102,6 +122,6 @@ def _add(index_dir, *, workdir, checkpoint, images, stream, flip, quiet, **choic
         images,
         index_dir,
         view=View(stream, flip),
-        progress=functools.partial(console.progress, quiet=quiet),
+        progress=functools.partial(console.progress, quiet=quiet or not processes.is_first()),
         **choices,
     )

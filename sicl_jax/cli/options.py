@@ -80,6 +80,24 @@ batch_size = click.option("--batch_size", type=click.IntRange(min=1), help="Imag
 skip_bad = click.option("--skip_bad", is_flag=True, help="Leave out bad files instead of stopping.")
 
 
+def several(command):
+    """Adds the options by which processes find each other; the command gets them as `others`."""
+
+    @click.option(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="Of several processes: where the first one is reached. Not needed under Slurm, Open "
+        "MPI or Kubernetes.",
+    )
+    @click.option("--num_processes", type=click.IntRange(min=1), help="How many there are.")
+    @click.option("--process_id", type=click.IntRange(min=0), help="Which one this is, from 0.")
+    @functools.wraps(command)
+    def with_several(*args, coordinator, num_processes, process_id, **choices):
+        return command(*args, others=(coordinator, num_processes, process_id), **choices)
+
+    return with_several
+
+
 def where(command):
     """Adds the options that say which images may be found, which the command gets as `where`."""
 

@@ -26,14 +26,7 @@ from sicl_jax.cli import options
     help="Train a finished run on, with more --config.epochs; the log says that it was.",
 )
 @options.quiet
-@click.option(
-    "--coordinator",
-    metavar="HOST:PORT",
-    help="Of several processes: where the first one is reached. Not needed under Slurm, Open MPI "
-    "or Kubernetes.",
-)
-@click.option("--num_processes", type=click.IntRange(min=1), help="How many there are.")
-@click.option("--process_id", type=click.IntRange(min=0), help="Which one this is, from 0.")
+@options.several
 @click.option(
     "--profile", type=options.FOLDER, metavar="DIR", help="Write a trace of some calls here."
 )
@@ -46,9 +39,7 @@ def command(
     devices,
     extend,
     quiet,
-    coordinator,
-    num_processes,
-    process_id,
+    others,
     profile,
     debug_nans,
     overrides,
@@ -75,7 +66,7 @@ def command(
             workdir / f"seed_{n}": configs.load(config_path, [*overrides, f"--config.seed={n}"])
             for n in numbers
         }
-    processes.join(coordinator, num_processes, process_id)
+    processes.join(*others)
     if devices is not None:
         from sicl_jax.devices import use
 

@@ -23,6 +23,7 @@ Picture = str | os.PathLike[str] | Image.Image | np.ndarray
 """A file, a PIL image, or an array (H, W, 3) or (H, W) of uint8."""
 
 _MISSING = object()
+_PORTION = 4  # Pictures that a thread decodes at a time.
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[str]:
@@ -69,9 +70,10 @@ def fitted_pixels(picture: Picture, form: Form) -> np.ndarray:
     """
     if not isinstance(picture, str | os.PathLike):
         return form.fit(_pil(picture))
-    data = picture_bytes(picture) if form.mode == "rgb" else _mask_file(picture)
+    if form.mode == "rgb":
+        return form.fit(open_picture(picture))
     try:
-        return form.decode(data)
+        return form.decode(_mask_file(picture))
     except UserError as error:
         raise UserError(f"{picture}: {error}") from error
 
@@ -94,29 +96,31 @@ def decoded_batches(
     """
     rows = itertools.zip_longest(*columns, fillvalue=_MISSING)
 
-    def decode(row):
-        return [read(picture) for read, picture in zip(readers, row, strict=True)]
+    def decode(portion):
+        return [
+            [read(picture) for read, picture in zip(readers, row, strict=True)] for row in portion
+        ]
+
+    def portions():
+        while portion := list(itertools.islice(rows, _PORTION)):
+            if any(picture is _MISSING for row in portion for picture in row):
+                raise UserError("there are not as many masks as images; give one for each")
+            yield pool.submit(decode, portion)
 
     with ThreadPoolExecutor(usable_cores()) as pool:
-        ahead = collections.deque()
-
-        def submit(count: int) -> None:
-            for row in itertools.islice(rows, count):
-                if any(picture is _MISSING for picture in row):
-                    raise UserError("there are not as many masks as images; give one for each")
-                ahead.append(pool.submit(decode, row))
-
-        submit(2 * batch_size)
+        coming = portions()
+        ahead = collections.deque(itertools.islice(coming, -(-2 * batch_size // _PORTION)))
+        batch = []
         while ahead:
-            batch = []
-            while ahead and len(batch) < batch_size:
-                batch.append(ahead.popleft().result())
-                submit(1)
-            yield [np.stack(column) for column in zip(*batch, strict=True)]
+            batch += ahead.popleft().result()
+            ahead.extend(itertools.islice(coming, 1))
+            while len(batch) >= batch_size or (batch and not ahead):
+                full, batch = batch[:batch_size], batch[batch_size:]
+                yield [np.stack(column) for column in zip(*full, strict=True)]
 
 
-def picture_bytes(path: str | os.PathLike[str]) -> bytes:
-    """Returns an image file's bytes, mended where decoders would differ.
+def open_picture(path: str | os.PathLike[str]) -> Image.Image:
+    """Returns an image file's pixels, upright and of 8 bits, as data sets store them.
 
     Raises:
         UserError: It cannot be read, is no image, or is too large.
@@ -124,7 +128,7 @@ def picture_bytes(path: str | os.PathLike[str]) -> bytes:
     if pathlib.Path(path).is_dir():
         raise UserError(f"{path}: is a folder, not an image; list its images first")
     try:
-        return stored_images.check_image(stored_images.read(os.fspath(path))).data
+        return stored_images.open_image(stored_images.read(os.fspath(path)))
     except stored_images.BadFileError as error:
         raise UserError(
             f"{path}: {error}; give JPEG, PNG, BMP, WebP, TIFF or GIF images"

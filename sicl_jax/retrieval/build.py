@@ -4,7 +4,12 @@ import contextlib
 import dataclasses
 import fnmatch
 import pathlib
+import shutil
 
+import jax
+import numpy as np
+
+from sicl_jax import processes
 from sicl_jax.data.pictures import list_images
 from sicl_jax.errors import UserError
 from sicl_jax.evaluation.progress import MakeBar, silent
@@ -56,54 +61,91 @@ def add_folder(
     each `portion`, later more rarely, so that a run that was stopped goes on where it was. `camera`
     says where paths say the camera (`facts.camera_reader`); what the index has so far if None.
 
+    Several processes (`processes.join`) take a share of the new files each, on their own devices,
+    and the first one puts what they made together; what a run that was stopped had made as well.
+
+    Returns:
+        What all processes did; of files that were left out, this one's alone.
+
     Raises:
         UserError: There are no images, one cannot be read, or the index is of another model.
     """
     camera_reader(camera)  # A pattern without sense is told before any work.
     names, view = list_images(folder), view.of(model)
+    processes.on_first(lambda: _put_together(index_folder, model, view))
     index = stores.open_if_any(index_folder)
     if index is not None:
         check_model(index, index_folder, model, view)
     known = set(index.entries) if index else set()
-    new = [name for name in names if Entry.of(folder / name) not in known]
+    entries = Entry.below(folder, names)
+    new = [(name, e) for name, e in zip(names, entries, strict=True) if e not in known]
     if not new:
         if camera not in (None, index.camera):
             index.camera = camera
-            index.save(index_folder)
+            processes.on_first(lambda: index.save(index_folder))
         return Changes(0, 0, len(known))
-    added, unsaved, left_out = 0, 0, []
-    with progress(len(new), "features") as bar:
-        for first in range(0, len(new), portion):
-            try:
-                embedded = embed_folder(
-                    model,
-                    folder,
-                    names=new[first : first + portion],
-                    beside=beside,
-                    view=view,
-                    skip_bad=skip_bad,
-                    batch_size=batch_size,
-                    progress=lambda *_: contextlib.nullcontext(bar),
-                )
-            except NoneReadableError as error:
-                left_out += error.left_out
-                continue
-            if index is None:
-                size = embedded.features.shape[1]
-                index = stores.create(index_folder, model.about(), view, size, camera)
-            index.camera = index.camera if camera is None else camera
-            entries = [Entry.of(folder / name) for name in embedded.names]
-            index.add(entries, embedded.features)
-            added, unsaved = added + len(entries), unsaved + len(entries)
-            left_out += embedded.left_out
-            if unsaved >= len(index) // _SHARE_SAVED:
-                index.save(index_folder)
-                unsaved = 0
+    place, mine = index_folder, dict(processes.share(new))
+    if jax.process_count() > 1:
+        index, place = None, stores.part(index_folder, jax.process_index())
+    left_out: list[str] = []
+
+    def add_mine() -> np.ndarray:
+        nonlocal index
+        added, unsaved = 0, 0
+        with progress(len(mine), "features") as bar:
+            for first in range(0, len(mine), portion):
+                try:
+                    embedded = embed_folder(
+                        model,
+                        folder,
+                        names=list(mine)[first : first + portion],
+                        beside=beside,
+                        view=view,
+                        skip_bad=skip_bad,
+                        batch_size=batch_size,
+                        progress=lambda *_: contextlib.nullcontext(bar),
+                    )
+                except NoneReadableError as error:
+                    left_out.extend(error.left_out)
+                    continue
+                if index is None:
+                    size = embedded.features.shape[1]
+                    index = stores.create(place, model.about(), view, size, camera)
+                index.camera = index.camera if camera is None else camera
+                index.add([mine[name] for name in embedded.names], embedded.features)
+                added, unsaved = added + len(embedded.names), unsaved + len(embedded.names)
+                left_out.extend(embedded.left_out)
+                if unsaved >= len(index) // _SHARE_SAVED:
+                    index.save(place)
+                    unsaved = 0
+        if unsaved:
+            index.save(place)
+        return np.array(added)
+
+    added = int(processes.on_each(add_mine, like=np.array(0)).sum())
     if not added:
         raise UserError(f"{folder}: none of its {len(new)} images can be read")
-    if unsaved:
-        index.save(index_folder)
+    if jax.process_count() > 1:
+        processes.on_first(lambda: _put_together(index_folder, model, view))
+        index = stores.open_index(index_folder)
     return Changes(added, 0, len(index) - added, tuple(left_out))
+
+
+def _put_together(index_folder: stores.Place, model: Model, view: View) -> None:
+    """Adds to an index what several processes made for it; removes that when it is saved."""
+    parts = stores.parts(index_folder)
+    index = stores.open_if_any(index_folder) if parts else None
+    for place in parts:
+        part = GalleryIndex.open(place)
+        check_model(part, place, model, view)
+        if index is None:
+            index = GalleryIndex(part.model, part.view, part.dimensions)
+        index.camera = part.camera or index.camera
+        index.add(part.entries, part.features())
+    if index is not None:
+        index.save(index_folder)
+    for place in parts:
+        shutil.rmtree(place)
 
 
 def remove(
@@ -119,19 +161,22 @@ def remove(
     Raises:
         UserError: There is no index, or nothing in it matches.
     """
-    index = stores.open_index(index_folder)
-    gone = {
-        entry.path
-        for entry in index.entries
-        if any(_matches(entry.path, pattern) for pattern in patterns)
-        or (missing and not pathlib.Path(entry.path).exists())
-    }
-    if patterns and not gone:
+    removed = kept = 0
+    for place in (index_folder, *stores.parts(index_folder)):
+        index = stores.open_index(place)
+        gone = {
+            entry.path
+            for entry in index.entries
+            if any(_matches(entry.path, pattern) for pattern in patterns)
+            or (missing and not pathlib.Path(entry.path).exists())
+        }
+        if gone:
+            removed += index.remove(gone)
+            index.save(place)
+        kept += len(index)
+    if patterns and not removed:
         raise UserError(f"--index {index_folder}: no file in it matches {' or '.join(patterns)}")
-    removed = index.remove(gone)
-    if removed:
-        index.save(index_folder)
-    return Changes(0, removed, len(index))
+    return Changes(0, removed, kept)
 
 
 def load_model(

@@ -9,11 +9,14 @@ on the vectors that are there, and the search is approximate.
 """
 
 import dataclasses
+import functools
 import json
 import math
+import os
 import pathlib
 import threading
 from collections.abc import Collection, Sequence
+from stat import S_ISREG
 from typing import Any, Self
 
 import faiss
@@ -53,11 +56,25 @@ class Entry:
     changed: int
 
     @classmethod
-    def of(cls, path: pathlib.Path) -> Self:
-        """The entry of a file as it is now."""
-        path = path.resolve()
-        stat = path.stat()
-        return cls(str(path), stat.st_size, stat.st_mtime_ns)
+    def below(cls, folder: pathlib.Path, names: Sequence[str]) -> list[Self]:
+        """The entries of files as they are now.
+
+        Args:
+            folder: Where they are.
+            names: Their paths below it.
+
+        Raises:
+            OSError: One of them is not there.
+        """
+        real = functools.cache(os.path.realpath)  # Files are many, folders are few.
+        found = []
+        for path in (f"{folder}/{name}" for name in names):
+            above, _, name = path.rpartition("/")
+            path, stat = f"{real(above).rstrip('/')}/{name}", os.lstat(path)
+            if not S_ISREG(stat.st_mode):
+                path, stat = os.path.realpath(path), pathlib.Path(path).stat()
+            found.append(cls(path, stat.st_size, stat.st_mtime_ns))
+        return found
 
     @classmethod
     def of_row(cls, row: Any) -> Self:
@@ -116,6 +133,11 @@ class GalleryIndex:
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    @property
+    def dimensions(self) -> int:
+        """Size of a feature."""
+        return self._vectors.d
 
     @property
     def is_exact(self) -> bool:

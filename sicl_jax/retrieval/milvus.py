@@ -53,7 +53,11 @@ class MilvusIndex:
         self._client, self._name = _connect(address)
         with _told(address):
             if not self._client.has_collection(self._name):
-                self._make(dimensions)
+                try:
+                    self._make(dimensions)
+                except Exception:  # Another process may have made it just before.
+                    if not self._client.has_collection(self._name):
+                        raise
 
     @classmethod
     def open(cls, address: str) -> Self | None:

@@ -42,6 +42,16 @@ def open_index(place: Place):
     return index
 
 
+def parts(place: Place) -> list[pathlib.Path]:
+    """Indexes of a folder's index that several processes have made and that are not yet in it."""
+    return [] if is_milvus(place) else [path for path in place.glob("part-*") if is_index(path)]
+
+
+def part(place: Place, number: int) -> Place:
+    """Where one of several processes adds images; Milvus takes all of them at once."""
+    return place if is_milvus(place) else place / f"part-{number:04d}"
+
+
 def create(place: Place, model: dict, view: View, dimensions: int, camera: str | None):
     """An empty index, to be saved at a place."""
     if is_milvus(place):

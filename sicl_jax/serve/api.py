@@ -13,10 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 import sicl_jax
-from sicl_jax.data.pictures import fitted_pixels
 from sicl_jax.errors import UserError
 from sicl_jax.inference import Model
 from sicl_jax.retrieval import people
@@ -177,9 +175,8 @@ class Api:
             raise ApiError(400, "modality: say visible or infrared; this model's stream reads it")
         with self._decoding:
             try:
-                checked = stored_images.check_image(data).data
-                with Image.open(io.BytesIO(checked)) as picture:
-                    image = fitted_pixels(picture, self._model.method.forms["image"])
+                form = self._model.method.forms["image"]
+                image = form.fit(stored_images.open_image(data))
             except stored_images.BadFileError as error:
                 raise ApiError(400, f"the picture {error}") from error
         row = {"image": image}

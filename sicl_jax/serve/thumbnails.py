@@ -8,7 +8,7 @@ from collections.abc import Collection
 from PIL import Image
 
 from sicl_jax.data.files import atomic_file
-from sicl_jax.data.pictures import picture_bytes
+from sicl_jax.data.pictures import open_picture
 from sicl_jax.errors import UserError
 from sicl_jax.retrieval.index import Entry
 from sicl_jax.serve.problems import ApiError
@@ -49,7 +49,7 @@ class Thumbnails:
             pass
         with self._turns:
             try:
-                data = _reduced(picture_bytes(entry.path), SIZES[size])
+                data = _reduced(open_picture(entry.path), SIZES[size])
             except UserError as error:
                 raise ApiError(404, "the picture is gone or can no longer be read") from error
         try:
@@ -70,10 +70,8 @@ class Thumbnails:
         return removed
 
 
-def _reduced(data: bytes, size: tuple[int, int]) -> bytes:
-    with Image.open(io.BytesIO(data)) as image:
-        image.draft("RGB", (2 * size[0], 2 * size[1]))
-        picture = image.convert("RGB")
+def _reduced(image: Image.Image, size: tuple[int, int]) -> bytes:
+    picture = image.convert("RGB")
     picture.thumbnail(size, Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=_QUALITY)

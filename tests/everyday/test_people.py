@@ -90,9 +90,8 @@ def index(tmp_path):
         Image.new("RGB", (16, 32), (19 * row, 80, 120)).save(path)
     about = {"workdir": "run", "step": 1, "model": "0" * 16}
     made = GalleryIndex(about, View("rgb", False), 32)
-    made.add(
-        [Entry.of(path) for path in paths], features / np.linalg.norm(features, axis=1)[:, None]
-    )
+    names = [path.relative_to(tmp_path) for path in paths]
+    made.add(Entry.below(tmp_path, names), features / np.linalg.norm(features, axis=1)[:, None])
     made.save(tmp_path / "index")
     return tmp_path / "index"
 

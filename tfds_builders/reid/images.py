@@ -77,6 +77,23 @@ def check_image(data: bytes) -> Picture:
     Raises:
         BadFileError: It is no image, is damaged, or has too many or too few pixels.
     """
+    image, orientation, changed = _upright(data)
+    return Picture(
+        encode_png(np.asarray(image)) if changed else data, image.size, orientation, changed
+    )
+
+
+def open_image(data: bytes) -> Image.Image:
+    """Decodes an image completely: upright, of 8 bits, RGB or grey, as `check_image` stores it.
+
+    Raises:
+        BadFileError: As there.
+    """
+    return _upright(data)[0]
+
+
+def _upright(data: bytes) -> tuple[Image.Image, int, bool]:
+    """The decoded image, the orientation that was undone, and whether anything was."""
     image = _decoded(data)
     orientation = _orientation(image)
     is_as_it_should_be = (
@@ -87,13 +104,11 @@ def check_image(data: bytes) -> Picture:
         and not _has_16_bits(image, data)
     )
     if is_as_it_should_be:
-        return Picture(data, image.size)
+        return image, orientation, False
     if image.mode.startswith("I"):
         image = _eight_bits(image, keep_labels=False)
     upright = image.transpose(_TURNS[orientation]) if orientation != _UPRIGHT else image
-    if upright.mode != "L":
-        upright = upright.convert("RGB")
-    return Picture(encode_png(np.asarray(upright)), upright.size, orientation, changed=True)
+    return (upright if upright.mode == "L" else upright.convert("RGB")), orientation, True
 
 
 def check_mask(data: bytes, image: Picture, *, lossy: bool = False) -> Picture:
