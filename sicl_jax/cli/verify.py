@@ -20,7 +20,8 @@ def command(folder, method, float64, allow_missing, as_json):
     FOLDER holds golden files of the methods' published code: SiCL's, and a folder for each other
     method (default: those of the package). They are recomputed on the device that JAX uses here.
     Exit code 0 only when all agree. Quantities that rounding alone moves by more than their
-    tolerance are called ill-conditioned and are allowed what it was measured to move them by.
+    tolerance are called ill-conditioned: they are allowed what it was measured to move them by, or
+    have to agree within their tolerance once inputs are off by a last bit.
     """
     import jax
 
@@ -54,6 +55,7 @@ def _json(checks, device) -> str:
             "largest_relative_error": check.error if math.isfinite(check.error) else None,
             "tolerance": check.allowed,
             "ill_conditioned": check.ill_conditioned,
+            "nearest_control": check.nearest if math.isfinite(check.nearest) else None,
             "verdict": "agrees" if check.ok else "DIFFERS",
         }
         for check in checks
@@ -86,5 +88,7 @@ def _table(checks, device) -> str:
 
 
 def _verdict(check) -> str:
+    if check.decided_by_rounding:
+        return f"agrees (ill-conditioned: {check.nearest:.1e} with inputs off by a last bit)"
     verdict = "agrees" if check.ok else "DIFFERS"
     return f"{verdict} (ill-conditioned)" if check.ill_conditioned else verdict

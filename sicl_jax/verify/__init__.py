@@ -11,12 +11,15 @@ golden file that each recomputes,
 
 by convention from the module `verify` of its package, imported only when it is called.
 `sicl-jax verify` and the tests do the rest: files that are missing or damaged, the table, the exit
-code. Verdicts are relative to the largest magnitude of an array. What comes after an optimiser is
-judged by `Golden.check_controlled`: float32 differs from machine to machine, and Adam divides by
-the gradient's magnitude, so where that is small rounding decides the direction. The tolerance is
-then what the same program makes of inputs that are off by one last bit, five times over, if that is
-more than the fixed one; such a quantity is called ill-conditioned. In float64
-(`sicl-jax verify --float64`) hardly any is.
+code. Verdicts are relative to the largest magnitude of an array. Gradients of whole models, and
+what comes after an optimiser, are judged by `Golden.check_controlled`: float32 differs from machine
+to machine, and Adam divides by the gradient's magnitude, so where that is small rounding decides
+the direction. The tolerance is then what the same program makes of inputs that are off by one last
+bit, five times over, if that is more than the fixed one. A gradient has kinks besides: where a
+ReLU's input is 0 but for rounding it is one of two, and the file may have the other one. So what is
+still beyond is compared with up to 64 such controls, of which one has to agree within the fixed
+tolerance. Quantities that need either are called ill-conditioned. In float64
+(`sicl-jax verify --float64`) hardly any is, but for kinks that the file's own float32 decided.
 
 Modules here check what several methods share; SiCL's own checks are in `methods/sicl/verify.py`.
 """

@@ -2,8 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+
+Arrays = Mapping[str, Any]
+"""Arrays by the names that they have in the file; under `prefix_*` a mapping of the several arrays
+that it stands for, by the rest of their names."""
 
 CONTROL_FACTOR = 5.0
 """How many times what a control measures two programs may differ by: they round everywhere, the
@@ -19,8 +24,10 @@ class Check:
         quantity: Its name in the file; a star stands for several arrays, the worst of which counts.
         error: The largest relative error, `relative_error` unless it is one of labels.
         tolerance: What it may be where the quantity is well-conditioned.
-        control: What the error is of the same program on inputs that are off by one last bit;
+        control: How far the same program comes from ours on inputs that are off by one last bit;
             0 where that was not measured.
+        nearest: The error of that one of many such controls that comes nearest to the file;
+            infinite where ours is within what is allowed, so that none was asked for.
     """
 
     file: str
@@ -28,6 +35,17 @@ class Check:
     error: float
     tolerance: float
     control: float = 0.0
+    nearest: float = np.inf
+
+    @property
+    def decided_by_rounding(self) -> bool:
+        """Whether ours differs, and inputs off by one last bit give what the file has.
+
+        So it is where a ReLU's input is 0 but for rounding: its gradient is one or another, and
+        nothing in between.
+        """
+        differs = not self.error <= self.allowed
+        return bool(differs and np.isfinite(self.error) and self.nearest <= self.tolerance)
 
     @property
     def allowed(self) -> float:
@@ -38,12 +56,12 @@ class Check:
     @property
     def ill_conditioned(self) -> bool:
         """Whether rounding alone may move the quantity by more than the tolerance."""
-        return self.allowed > self.tolerance
+        return self.allowed > self.tolerance or self.decided_by_rounding
 
     @property
     def ok(self) -> bool:
-        """Whether the error is within what is allowed; NaN never is."""
-        return self.error <= self.allowed
+        """Whether the error is within what is allowed, or decided by rounding; NaN never is."""
+        return self.error <= self.allowed or self.decided_by_rounding
 
 
 def relative_error(actual, expected, *, least: float = 0.0) -> float:
@@ -82,6 +100,29 @@ def group_error(
         for name, array in expected.items()
     ]
     return max(errors)
+
+
+def array_errors(actual: Arrays, expected: Arrays, *, floor: float = 1e-2) -> dict[str, float]:
+    """Errors by quantity: `group_error` of mappings, `relative_error` of arrays.
+
+    Where a name speaks of statistics each row is the mean, deviation and norm of an array that the
+    file does not hold: these are a group.
+
+    Args:
+        actual: Numbers.
+        expected: What they should be.
+        floor: As in `group_error`.
+    """
+    errors = {}
+    for name, array in expected.items():
+        ours = actual[name]
+        if "_stat" in name:
+            ours, array = dict(enumerate(ours)), dict(enumerate(array))
+        if isinstance(array, Mapping):
+            errors[name] = group_error(ours, array, floor=floor)
+        else:
+            errors[name] = relative_error(ours, array)
+    return errors
 
 
 def norm_error(actual: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> float:

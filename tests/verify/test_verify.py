@@ -152,9 +152,67 @@ def test_in_float64_it_is_well_conditioned_and_its_digits_are_asked_for(cancelli
     assert not check.ok
 
 
+@pytest.fixture
+def kinked(tmp_path):
+    """Gradients of a layer of ReLUs, of which one has an input of 0 but for rounding.
+
+    The file has it on the other side of 0; so does one of a few controls.
+    """
+    rng = np.random.default_rng(0)
+    x, w = (rng.normal(size=shape).astype(np.float32) for shape in ((12, 30), (30, 8)))
+    x[0, 0] -= np.float64(x[0]) @ w[:, 0] / w[0, 0]
+    arrays = {"x": x, "w": w, "cotangent": rng.normal(size=(12, 8))}
+    signs = np.float64(x) @ w > 0
+    signs[0, 0] = not signs[0, 0]
+    delta = arrays["cotangent"] * signs
+    grads = {"grad:w": x.T @ delta, "grad:x": delta @ w.T}
+    np.savez(tmp_path / "kinked.npz", **arrays, **grads)
+    return tmp_path / "kinked.npz"
+
+
+def kinked_gradients(golden):
+    x, w = golden["x"], golden["w"]
+    delta = golden["cotangent"] * (np.float64(x) @ w > 0)
+    return {"grad:*": {"w": x.T @ delta, "x": delta @ w.T}}
+
+
+def check_kinked(path, change=lambda gradients: gradients):
+    def compute(golden):
+        return {"grad:*": change(kinked_gradients(golden)["grad:*"])}
+
+    (check,) = Golden(path).check_controlled(compute, {"grad:*": 1e-3}, direct=["grad:*"])
+    return check
+
+
+def test_a_gradient_that_rounding_decides_is_ill_conditioned(kinked):
+    """A control agrees within the fixed tolerance, which is no wider than it was."""
+    check = check_kinked(kinked)
+    assert check.ok and check.decided_by_rounding and check.ill_conditioned
+    assert check.error > 1e-2 and check.nearest < 1e-5 and check.allowed == check.tolerance
+
+
+@pytest.mark.parametrize("name", ["w", "x"])
+@pytest.mark.parametrize("factor", [1.01, -1.0])
+def test_a_kink_excuses_no_wrong_gradient(kinked, name, factor):
+    check = check_kinked(kinked, lambda g: g | {name: factor * g[name]})
+    assert not check.ok and not check.ill_conditioned and check.nearest > 5e-3
+
+
+def test_a_direct_quantity_that_agrees_needs_no_control(kinked):
+    runs = []
+
+    def compute(golden):
+        runs.append(golden.seed)
+        return kinked_gradients(golden)
+
+    (check,) = Golden(kinked).check_controlled(compute, {"grad:*": 1.0}, direct=["grad:*"])
+    assert check.ok and not check.ill_conditioned and runs == [None]
+
+
 def test_a_control_that_is_not_finite_allows_nothing():
     assert not verify.Check("a.npz", "b", 1.0, 1e-4, control=np.inf).ok
     assert not verify.Check("a.npz", "b", np.nan, 1e-4, control=1.0).ok
+    assert not verify.Check("a.npz", "b", np.nan, 1e-4, nearest=0.0).ok
 
 
 def test_one_label_in_another_cluster_is_noticed(tmp_path):
@@ -223,6 +281,7 @@ def test_json_and_the_exit_code(quick_folder):
         "largest_relative_error": None,
         "tolerance": 1e-5,
         "ill_conditioned": False,
+        "nearest_control": None,
         "verdict": "DIFFERS",
     }
     assert {row["verdict"] for row in result["checks"][1:]} == {"agrees"}

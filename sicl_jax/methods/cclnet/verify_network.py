@@ -1,4 +1,4 @@
-"""What the checks of CCLNet's golden files share: a file's network, tolerances and errors."""
+"""What the checks of CCLNet's golden files share: a file's network and tolerances."""
 
 import zlib
 from collections.abc import Mapping
@@ -14,12 +14,8 @@ from sicl_jax.methods.cclnet import weights as published
 from sicl_jax.methods.cclnet.method import CclNet
 from sicl_jax.methods.cclnet.model import CrossModalModel
 from sicl_jax.verify import Golden
-from sicl_jax.verify.checks import group_error, relative_error
-from sicl_jax.verify.files import Arrays
 
 OUTPUT, GRADIENT, LATER, CHANGE, SCHEDULE = 1e-4, 1e-3, 5e-3, 5e-2, 1e-6
-# Arrays smaller than this share of the largest are measured as if they were as large as that.
-FLOOR = 1e-2
 PAIR = ("rgb", "ir")
 
 
@@ -94,17 +90,3 @@ def summaries(arrays: Mapping[str, np.ndarray], names) -> dict[str, np.ndarray]:
     """Mean, deviation and norm of the arrays of these names."""
     wide = {str(name): np.asarray(arrays[str(name)], np.float64) for name in names}
     return {n: np.array([a.mean(), a.std(), np.linalg.norm(a)]) for n, a in wide.items()}
-
-
-def array_errors(actual: Arrays, expected: Arrays) -> dict[str, float]:
-    """Errors by quantity; rows of statistics are arrays of their own, measured by their norms."""
-    errors = {}
-    for name, array in expected.items():
-        if name.endswith("_stats"):
-            ours, array = dict(enumerate(actual[name])), dict(enumerate(array))
-            errors[name] = group_error(ours, array, floor=FLOOR)
-        elif isinstance(array, Mapping):
-            errors[name] = group_error(actual[name], array, floor=FLOOR)
-        else:
-            errors[name] = relative_error(actual[name], array)
-    return errors

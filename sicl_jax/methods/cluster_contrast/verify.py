@@ -31,6 +31,7 @@ from sicl_jax.models.layers import Frozen, l2_normalize
 from sicl_jax.models.resnet import GeneralizedMean, ResNetConfig
 from sicl_jax.verify import Check, Golden
 from sicl_jax.verify.checks import norm_error, relative_error
+from sicl_jax.verify.files import Arrays
 from sicl_jax.verify.schp import draw
 from sicl_jax.weights import torch_names
 
@@ -45,15 +46,13 @@ _FROZEN = "feat_bn.bias"
 def check_model(golden: Golden) -> Iterator[Check]:
     """`model.npz`: the encoder with both poolings, and with batch norms in parts."""
     yield from _check_pooling(golden)
-    images = normalize(jnp.asarray(golden["images"].transpose(0, 2, 3, 1)))
-    arrays = published_arrays(golden)
     for case in ("gem", "avg", "split"):
-        encoder = encoder_of(golden, case, arrays)
         if case != "split":
-            pooled, feature = jax.jit(_evaluate)(encoder, images)
+            encoder = encoder_of(golden, case, published_arrays(golden))
+            pooled, feature = jax.jit(_evaluate)(encoder, _images(golden))
             yield golden.check(f"{case}_eval_pooled", pooled, _MODEL)
             yield golden.check(f"{case}_eval_feature", feature, _MODEL)
-        yield from _check_training(golden, case, encoder, images)
+        yield from _check_training(golden, case)
 
 
 def check_memory(golden: Golden) -> Iterator[Check]:
@@ -280,8 +279,12 @@ def published_arrays(golden: Golden) -> dict[str, np.ndarray]:
         elif name == "gap.p":
             arrays[name] = np.full(shape, golden["initial_p"], row.dtype)
         else:
-            arrays[name] = draw(name, shape).astype(row.dtype)
+            arrays[name] = golden.as_input(name, draw(name, shape))
     return arrays
+
+
+def _images(golden: Golden) -> jax.Array:
+    return normalize(jnp.asarray(golden["images"].transpose(0, 2, 3, 1)))
 
 
 def encoder_of(golden: Golden, case: str, arrays: Mapping[str, np.ndarray]) -> Encoder:
@@ -304,43 +307,50 @@ def _evaluate(encoder: Encoder, images: jax.Array) -> tuple[jax.Array, jax.Array
     return pooled, encoder.feature(pooled, train=False)
 
 
-def _check_training(
-    golden: Golden, case: str, encoder: Encoder, images: jax.Array
-) -> Iterator[Check]:
+def _check_training(golden: Golden, case: str) -> Iterator[Check]:
     """One pass in training mode: feature, loss, gradients, statistics and the memory after it."""
-    rows, labels = golden["bank"], golden["labels"]
-    graph, params, rest = nnx.split(encoder, nnx.Param, (Frozen, nnx.BatchStat))
+    temperature, momentum = float(golden["temperature"]), float(golden["momentum"])
+    graph = nnx.graphdef(encoder_of(golden, case, published_arrays(golden)))
 
-    def loss(params, rest):
-        model = nnx.merge(graph, params, rest, copy=True)
-        feature = model.feature(model.pool(images, train=True), train=True)
-        value = cluster_contrast(
-            feature, rows, np.ones(len(rows)), labels, float(golden["temperature"])
-        )
-        return value, (feature, nnx.state(model, (Frozen, nnx.BatchStat)))
+    @jax.jit
+    def gradient(params, rest, images, rows, labels):
+        def loss(params):
+            model = nnx.merge(graph, params, rest, copy=True)
+            feature = model.feature(model.pool(images, train=True), train=True)
+            value = cluster_contrast(feature, rows, np.ones(len(rows)), labels, temperature)
+            after = update_cluster_memory(rows, labels, feature, momentum)
+            return value, (feature, after, nnx.state(model, (Frozen, nnx.BatchStat)))
 
-    value_and_gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))
-    (value, (feature, rest)), gradients = value_and_gradients(params, rest)
-    yield golden.check(f"{case}_train_feature", feature, _MODEL)
-    yield golden.check(f"{case}_loss", value, _MODEL)
-    after = update_cluster_memory(jnp.asarray(rows), labels, feature, float(golden["momentum"]))
-    yield golden.check(f"{case}_bank_after", after, _MODEL)
+        return jax.value_and_grad(loss, has_aux=True)(params)
 
-    statistics = torch_names.collect(torch_names.encoder(nnx.merge(graph, params, rest)))
-    theirs = golden.expected_with_prefix(f"{case}_after_")
-    yield golden.check_group(f"{case}_after_*", statistics, theirs, _MODEL)
-
-    ours = torch_names.collect(torch_names.encoder(nnx.merge(graph, gradients, rest)))
-    theirs = golden.expected_with_prefix(f"{case}_grad_")
     # feat_bn's frozen bias has a gradient in the file, though no optimiser takes it.
-    theirs.pop(_FROZEN)
-    yield golden.check_group(f"{case}_grad_*", ours, theirs, _GRADIENT)
-    names = golden[f"{case}_gradient_names"].tolist()
-    quantity = f"{case}_gradient_statistics"
-    theirs = dict(zip(names, golden.expected(quantity), strict=True))
-    theirs.pop(_FROZEN)
-    found = {name: summary(ours[name]) for name in theirs}
-    yield golden.check_group(quantity, found, theirs, _GRADIENT)
+    kept = [name for name in golden.with_prefix(f"{case}_grad_") if name != _FROZEN]
+    listed, statistics = golden[f"{case}_gradient_names"], f"{case}_gradient_statistics"
+
+    def compute(golden: Golden) -> Arrays:
+        encoder = encoder_of(golden, case, published_arrays(golden))
+        _, params, rest = nnx.split(encoder, nnx.Param, (Frozen, nnx.BatchStat))
+        inputs = _images(golden), jnp.asarray(golden["bank"]), golden["labels"]
+        (value, (feature, after, rest)), gradients = gradient(params, rest, *inputs)
+        moved, gradients = (
+            torch_names.collect(torch_names.encoder(nnx.merge(graph, of_params, rest)))
+            for of_params in (params, gradients)
+        )
+        found = np.stack([summary(gradients[name]) for name in listed])
+        found[listed == _FROZEN] = golden.expected(statistics)[listed == _FROZEN]
+        return {
+            f"{case}_train_feature": feature,
+            f"{case}_loss": value,
+            f"{case}_bank_after": after,
+            f"{case}_after_*": {n: moved[n] for n in golden.with_prefix(f"{case}_after_")},
+            f"{case}_grad_*": {name: gradients[name] for name in kept},
+            statistics: found,
+        }
+
+    of_pass = (f"{case}_train_feature", f"{case}_loss", f"{case}_bank_after", f"{case}_after_*")
+    tolerances = dict.fromkeys(of_pass, _MODEL)
+    tolerances |= dict.fromkeys((f"{case}_grad_*", statistics), _GRADIENT)
+    yield from golden.check_controlled(compute, tolerances, direct=tolerances)
 
 
 def _check_pooling(golden: Golden) -> Iterator[Check]:
