@@ -134,8 +134,9 @@ class Model:
         for name in embedder.reads:
             picture = name.removeprefix("has_")
             if given.get(picture) is None:
+                what = "restored_face" if picture == "face_restored" else picture
                 raise UsageError(
-                    f"stream {embedder.stream!r} needs {picture}s; give one for each image"
+                    f"stream {embedder.stream!r} needs {what}s; give one for each image"
                 )
             if f"has_{name}" in embedder.reads:  # Read twice: the pictures, and which there are.
                 given[name], given[f"has_{name}"] = itertools.tee(pictures.one_by_one(given[name]))

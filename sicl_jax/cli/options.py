@@ -46,22 +46,24 @@ _PATH = click.Path(path_type=pathlib.Path)
 
 
 def beside(command):
-    """Adds `--masks`, `--faces` and `--modality`, which the command gets as one `beside`."""
+    """Adds what lies beside images (`--masks` to `--modality`); the command gets one `beside`."""
 
     @click.option(
         "--masks", type=_PATH, help="Folder of the images' masks: their paths, `.png`; if needed."
     )
     @click.option("--faces", type=_PATH, help="Folder of their faces: the same paths; if needed.")
+    @click.option("--restored_faces", type=_PATH, help="Folder of their restored faces; if needed.")
     @click.option(
         "--modality",
         type=click.Choice(["visible", "infrared"]),
         help="Of all images, if it matters.  [default: folders named rgb, ir, visible, infrared]",
     )
     @functools.wraps(command)
-    def with_beside(*args, masks, faces, modality, **choices):
+    def with_beside(*args, masks, faces, restored_faces, modality, **choices):
         from sicl_jax.retrieval.folder import Beside
 
-        return command(*args, beside=Beside(masks, faces, modality), **choices)
+        beside = Beside(masks, faces, restored_faces, modality)
+        return command(*args, beside=beside, **choices)
 
     return with_beside
 

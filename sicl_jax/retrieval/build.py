@@ -18,6 +18,7 @@ from sicl_jax.retrieval import stores
 from sicl_jax.retrieval.facts import camera_reader
 from sicl_jax.retrieval.folder import Beside, NoneReadableError, View, embed_folder
 from sicl_jax.retrieval.index import Entry, GalleryIndex
+from tfds_builders.reid.listing import BESIDE
 
 PORTION = 20_000
 """Images after which an index is saved, while it is small: what a run that is stopped loses."""
@@ -57,9 +58,10 @@ def add_folder(
 ) -> Changes:
     """Adds the images below a folder to an index, which is made if there is none.
 
-    Files that are in it already, and unchanged, are not embedded again; the index is saved after
-    each `portion`, later more rarely, so that a run that was stopped goes on where it was. `camera`
-    says where paths say the camera (`facts.camera_reader`); what the index has so far if None.
+    Files that are in it already are not embedded again, unless they have changed or what is read
+    beside them has; the index is saved after each `portion`, later more rarely, so that a run that
+    was stopped goes on where it was. `camera` says where paths say the camera
+    (`facts.camera_reader`); what the index has so far if None.
 
     Several processes (`processes.join`) take a share of the new files each, on their own devices,
     and the first one puts what they made together; what a run that was stopped had made as well.
@@ -77,7 +79,8 @@ def add_folder(
     if index is not None:
         check_model(index, index_folder, model, view)
     known = set(index.entries) if index else set()
-    entries = Entry.below(folder, names)
+    reads = [name for name in model.embedder(view.stream).reads if name in BESIDE]
+    entries = Entry.below(folder, names, beside.columns(folder, names, reads).values())
     new = [(name, e) for name, e in zip(names, entries, strict=True) if e not in known]
     if not new:
         if camera not in (None, index.camera):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float32
@@ -41,11 +41,14 @@ class Beside:
         masks: Folder of masks: the images' paths, `.png`; of a single image the mask itself.
         faces: Folder of faces: the images' paths but for the extension, and an image may lack one;
             of a single image the face itself.
+        restored_faces: The same of restored faces, for a stream that reads these; without `faces`
+            they stand for them.
         modality: `visible` or `infrared`, of all images; each image's folders say it if None.
     """
 
     masks: pathlib.Path | None = None
     faces: pathlib.Path | None = None
+    restored_faces: pathlib.Path | None = None
     modality: str | None = None
 
     def columns(
@@ -62,36 +65,24 @@ class Beside:
             UserError: No folder of an image says which modality it is; the faces are of other
                 images; or one mask or face is given for several images.
         """
-        makers = {
+        restored = self.restored_faces if "face_restored" in reads else None
+        makers: dict[str, Callable[[], list]] = {
             "image": lambda: [folder / name for name in names],
-            "mask": lambda: self._masks(names),
-            "face": lambda: self._faces(folder, names),
             "modality": lambda: [self._modality(folder / name) for name in names],
+            "face_restored": lambda: [None] * len(names),
         }
-        given = {"mask": self.masks is not None, "face": self.faces is not None}
-        return {
-            name: make() for name, make in makers.items() if name in reads and given.get(name, True)
-        }
+        if self.masks:
+            makers["mask"] = lambda: self._masks(names)
+        if self.faces or restored:
+            makers["face"] = lambda: _faces(self.faces or restored, folder, names)
+        if restored:
+            makers["face_restored"] = lambda: _faces(restored, folder, names)
+        return {name: makers[name]() for name in reads if name in makers}
 
     def _masks(self, names: Sequence[str]) -> list[pathlib.Path]:
         if self.masks.is_file():
             return _itself("masks", self.masks, names)
         return [(self.masks / name).with_suffix(".png") for name in names]
-
-    def _faces(self, folder: pathlib.Path, names: Sequence[str]) -> list[pathlib.Path | None]:
-        if self.faces.is_file():
-            return _itself("faces", self.faces, names)
-        # Of several faces of an image, the PNG file: as when a data set is prepared.
-        listed = sorted(list_images(self.faces), key=lambda name: name.lower().endswith(".png"))
-        faces = {_stem(name): self.faces / name for name in listed}
-        if not faces.keys() & {*map(_stem, names)}:
-            others = map(_stem, list_images(folder))  # Perhaps only new images lack one.
-            if not faces.keys() & {*others}:
-                raise UserError(
-                    f"--faces {self.faces}: has no face for any image of {folder}; expected "
-                    f"{self.faces / _stem(names[0])}.png and so on"
-                )
-        return [faces.get(_stem(name)) for name in names]
 
     def _modality(self, image: pathlib.Path) -> int:
         if self.modality is not None:
@@ -103,6 +94,25 @@ class Beside:
                 "give --modality"
             )
         return MODALITIES[named[0]]
+
+
+def _faces(
+    faces: pathlib.Path, folder: pathlib.Path, names: Sequence[str]
+) -> list[pathlib.Path | None]:
+    """The face of each image of a folder; None where `faces` has none."""
+    if faces.is_file():
+        return _itself("faces", faces, names)
+    # Of several faces of an image, the PNG file: as when a data set is prepared.
+    listed = sorted(list_images(faces), key=lambda name: name.lower().endswith(".png"))
+    found = {_stem(name): faces / name for name in listed}
+    if not found.keys() & {*map(_stem, names)}:
+        others = map(_stem, list_images(folder))  # Perhaps only new images lack one.
+        if not found.keys() & {*others}:
+            raise UserError(
+                f"--faces {faces}: has no face for any image of {folder}; expected "
+                f"{faces / _stem(names[0])}.png and so on"
+            )
+    return [found.get(_stem(name)) for name in names]
 
 
 def _itself(flag: str, file: pathlib.Path, names: Sequence[str]) -> list[pathlib.Path]:

@@ -10,6 +10,7 @@ on the vectors that are there, and the search is approximate.
 
 import dataclasses
 import functools
+import itertools
 import json
 import math
 import os
@@ -49,36 +50,49 @@ class Entry:
         path: Absolute path of the file.
         size: Bytes that it had.
         changed: Its time of change, ns.
+        beside: The same of each file beside it that its feature is made of too (a mask, a face),
+            as text; empty where there is none.
     """
 
     path: str
     size: int
     changed: int
+    beside: str = ""
 
     @classmethod
-    def below(cls, folder: pathlib.Path, names: Sequence[str]) -> list[Self]:
+    def below(
+        cls,
+        folder: pathlib.Path,
+        names: Sequence[str],
+        beside: Collection[Sequence[pathlib.Path | None]] = (),
+    ) -> list[Self]:
         """The entries of files as they are now.
 
         Args:
             folder: Where they are.
             names: Their paths below it.
+            beside: Columns of what lies beside each.
 
         Raises:
             OSError: One of them is not there.
         """
         real = functools.cache(os.path.realpath)  # Files are many, folders are few.
         found = []
-        for path in (f"{folder}/{name}" for name in names):
+        rows = zip(*beside, strict=True) if beside else itertools.repeat(())
+        for row, path in zip(rows, (f"{folder}/{name}" for name in names), strict=False):
             above, _, name = path.rpartition("/")
             path, stat = f"{real(above).rstrip('/')}/{name}", os.lstat(path)
             if not S_ISREG(stat.st_mode):
                 path, stat = os.path.realpath(path), pathlib.Path(path).stat()
-            found.append(cls(path, stat.st_size, stat.st_mtime_ns))
+            others = " ".join(filter(None, map(_stamp, row)))
+            found.append(cls(path, stat.st_size, stat.st_mtime_ns, others))
         return found
 
     @classmethod
     def of_row(cls, row: Any) -> Self:
         """The entry that a file of entries holds, which may come from anywhere."""
+        if isinstance(row, list) and len(row) == 3:  # Of an index that knew files alone.
+            row = [*row, ""]
         if not _ENTRY(row):
             raise ValueError("an entry that is none")
         return cls(*row)
@@ -357,7 +371,16 @@ _ABOUT = schema.record(
     },
     {"camera": schema.maybe(schema.text())},
 )
-_ENTRY = schema.sequence(schema.text(), schema.count(), schema.count())
+_ENTRY = schema.sequence(schema.text(), schema.count(), schema.count(), schema.text())
+
+
+def _stamp(file: pathlib.Path | None) -> str:
+    """Size and time of change of a file; empty if there is none."""
+    try:
+        stat = file and file.stat()
+    except OSError:  # Whoever reads it tells.
+        stat = None
+    return f"{stat.st_size}@{stat.st_mtime_ns}" if stat else ""
 
 
 def is_index(folder: pathlib.Path) -> bool:

@@ -2,10 +2,12 @@
 
 `milvus://HOST[:PORT]/COLLECTION` is a server or a cluster, `milvus:///FOLDER/FILE.db/COLLECTION` a
 file of Milvus Lite. A token comes from the variable MILVUS_TOKEN. Each image is a row: the feature,
-the file with its size and time of change, camera, folder and those above it, modality, time, and
-what made the feature (`made_by`), by which features of another model are refused.
+the file with its size and time of change and those of the files beside it, camera, folder and those
+above it, modality, time, and what made the feature (`made_by`), by which features of another model
+are refused.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -93,7 +95,7 @@ class MilvusIndex:
         schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=32)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimensions)
-        for name in ("path", "camera", "folder", "modality", "made_by"):
+        for name in ("path", "beside", "camera", "folder", "modality", "made_by"):
             schema.add_field(name, DataType.VARCHAR, max_length=_TEXT)
         schema.add_field(
             "above", DataType.ARRAY, element_type=DataType.VARCHAR, max_capacity=_FOLDERS,
@@ -132,6 +134,7 @@ class MilvusIndex:
                         "id": _id(entry.path),
                         "vector": feature.tolist(),
                         "path": entry.path,
+                        "beside": entry.beside,
                         "camera": facts.camera,
                         "folder": facts.folder,
                         "above": above[-_FOLDERS:],
@@ -163,8 +166,8 @@ class MilvusIndex:
     @property
     def entries(self) -> list[Entry]:
         """All files, in the order of their ids."""
-        rows = self._rows("path", "size", "changed")
-        return [Entry(row["path"], row["size"], row["changed"]) for row in rows]
+        fields = [field.name for field in dataclasses.fields(Entry)]
+        return [Entry(*(row[name] for name in fields)) for row in self._rows(*fields)]
 
     def features(self) -> Float32[np.ndarray, "N D"]:
         """The features of all files, in the order of `entries`."""
