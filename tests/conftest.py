@@ -67,6 +67,8 @@ def tiny_config(tiny_data):
     settings = (
         f"data.dir={tiny_data}",
         "data.name=synthetic_people/tiny",
+        "data.image_size=(64, 32)",
+        "model.stage_sizes=(1, 1)",
         "model.width=4",
         "model.pretrained=",
         "epochs=2",

@@ -44,7 +44,8 @@ def test_sixty_epochs_compile_eight_programs(tiny_config, tmp_path, monkeypatch)
     config = tiny_config(
         f"epochs={EPOCHS}",
         "steps_per_epoch=1",
-        "model.stage_sizes=(1, 1)",
+        "data.image_size=(32, 16)",
+        "model.stage_sizes=(1,)",
         "neighbors.num=5",
         "evaluate.every=20",
         "evaluate.always_after=60",

@@ -14,6 +14,7 @@ import tomllib
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 _REPOSITORY = pathlib.Path(__file__).parents[2]
 sys.path.insert(0, str(_REPOSITORY / "tests" / "data"))
@@ -30,17 +31,32 @@ class Commands:
         paths = [site, _EXAMPLES / "own_method", _EXAMPLES / "own_dataset", _REPOSITORY]
         self.environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
 
-    def start(self, *words) -> subprocess.Popen:
-        code = "from sicl_jax.cli import main; main()"
-        command = [sys.executable, "-c", code, *map(str, words)]
+    def start(self, *lines) -> subprocess.Popen:
+        """Runs command lines one after the other, up to the first that fails."""
+        lines = [[str(word) for word in words] for words in lines]
+        command = [sys.executable, "-c", _RUN, json.dumps(lines)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen(command, env=self.environment, **pipes)
 
-    def __call__(self, *words) -> str:
-        process = self.start(*words)
+    def __call__(self, *lines) -> list[str]:
+        """What each printed."""
+        process = self.start(*lines)
         output, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
-        return output
+        return output.split("\0")[:-1]
+
+
+_RUN = """
+import json, sys
+from sicl_jax.cli import main
+for words in json.loads(sys.argv[1]):
+    try:
+        main(words)
+    except SystemExit as end:
+        if end.code:
+            raise
+    print(end="\\0", flush=True)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +72,8 @@ def sicl(tmp_path_factory) -> Commands:
 def corridor(sicl, tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("corridor")
     tree = write_corridor(folder / "raw")
-    sicl("prepare", "corridor", "--raw", tree.raw, "--masks", tree.masks, "--data_dir", folder)
+    words = ("prepare", "corridor", "--raw", tree.raw, "--masks", tree.masks)
+    sicl((*words, "--data_dir", folder))
     return folder
 
 
@@ -71,10 +88,10 @@ def train(corridor):
 
 
 @pytest.fixture(scope="module")
-def run(sicl, train, tmp_path_factory) -> pathlib.Path:
-    """The workdir of a run that was killed once, and went on."""
+def killed(sicl, train, tmp_path_factory) -> pathlib.Path:
+    """The workdir of a run that was killed once."""
     folder = tmp_path_factory.mktemp("runs") / "killed"
-    process = sicl.start(*train(folder))
+    process = sicl.start(train(folder))
     latest = folder / "checkpoints" / "latest"
     deadline = time.monotonic() + 200
     while not any(path.name.isdecimal() and int(path.name) > 2 for path in latest.glob("*")):
@@ -83,13 +100,37 @@ def run(sicl, train, tmp_path_factory) -> pathlib.Path:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert "resumed in epoch" in sicl(*train(folder))
     return folder
 
 
-def test_it_ends_as_a_run_that_was_not_killed(sicl, train, run, tmp_path):
-    sicl(*train(tmp_path / "whole"))
-    whole, killed = ((tmp_path / "whole"), run)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> pathlib.Path:
+    """The workdir of a run that was not killed."""
+    return tmp_path_factory.mktemp("runs") / "whole"
+
+
+@pytest.fixture(scope="module")
+def printed(sicl, train, killed, whole, corridor, tmp_path_factory) -> dict[str, str]:
+    """What the killed run's commands print, from `train` again on, by command; and their files."""
+    out = tmp_path_factory.mktemp("out")
+    gallery = next((corridor / "raw").rglob("gallery"))
+    query = next(path for path in gallery.rglob("*") if path.is_file())
+    run = ("--workdir", killed)
+    lines = {
+        "train": train(killed),
+        "train whole": train(whole),
+        "evaluate": ("evaluate", *run, "--json", "--quiet"),
+        "report": ("report", *run, "--output", out / "report.html", "--quiet"),
+        "export": ("export", *run, "--format", "safetensors", "--output", out / "a.safetensors"),
+        "index": ("index", *run, "--images", gallery, "--index", out / "index", "--quiet"),
+        "search": ("search", *run, "--index", out / "index", "--query", query, "--json", "--quiet"),
+    }
+    printed = dict(zip(lines, sicl(*lines.values()), strict=True))
+    return printed | {"out": out}
+
+
+def test_it_ends_as_a_run_that_was_not_killed(printed, killed, whole):
+    assert "resumed in epoch" in printed["train"]
     epochs = [
         [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         for folder in (whole, killed)
@@ -99,32 +140,22 @@ def test_it_ends_as_a_run_that_was_not_killed(sicl, train, run, tmp_path):
     assert losses[0][-1] < losses[0][0]
 
 
-def test_it_is_tested_by_the_data_sets_own_protocols(sicl, run):
-    found = json.loads(sicl("evaluate", "--workdir", run, "--json", "--quiet"))
+def test_it_is_tested_by_the_data_sets_own_protocols(printed):
+    found = json.loads(printed["evaluate"])
     assert list(found["protocols"]) == ["other_day", "any_day", "any_day/single_shot"]
 
 
-def test_it_is_reported(sicl, run, tmp_path):
-    sicl("report", "--workdir", run, "--output", tmp_path / "report.html", "--quiet")
-    page = (tmp_path / "report.html").read_text()
+def test_it_is_reported(printed):
+    page = (printed["out"] / "report.html").read_text()
     assert "two_views on corridor" in page and "other day" in page
 
 
-def test_it_is_exported_under_its_own_names(sicl, run, tmp_path):
-    from safetensors.numpy import load_file
-
-    file = tmp_path / "weights.safetensors"
-    sicl("export", "--workdir", run, "--format", "safetensors", "--output", file)
-    arrays = load_file(file)
+def test_it_is_exported_under_its_own_names(printed):
+    arrays = load_file(printed["out"] / "a.safetensors")
     assert arrays["backbone.conv1.kernel"].shape == (4, 3, 7, 7)
     assert np.isfinite(arrays["projection.kernel"]).all()
 
 
-def test_it_is_searched_with(sicl, run, corridor, tmp_path):
-    gallery = next((corridor / "raw").rglob("gallery"))
-    index = tmp_path / "index"
-    sicl("index", "--workdir", run, "--images", gallery, "--index", index, "--quiet")
-    query = next(path for path in gallery.rglob("*") if path.is_file())
-    words = ("search", "--workdir", run, "--index", index, "--query", query, "--json", "--quiet")
-    (found,) = json.loads(sicl(*words))["results"]
+def test_it_is_searched_with(printed):
+    (found,) = json.loads(printed["search"])["results"]
     assert len(found["hits"]) > 0
