@@ -19,13 +19,12 @@ from sicl_jax.evaluation.agreement import agreement
 from sicl_jax.evaluation.galleries import ranked_galleries
 from sicl_jax.evaluation.ranking import Ranking
 from sicl_jax.report import choice, document, run_report
-from sicl_jax.report.charts import Curve, line_chart
+from sicl_jax.report.charts import Curve, bounds, line_chart, ticks
 from sicl_jax.report.clusters import clusters_section
 from sicl_jax.report.feature_map import plane
 from sicl_jax.report.galleries import galleries_section
 from sicl_jax.report.gallery_image import ranked_gallery_picture
 from sicl_jax.report.marks import COLORS, Mark, marks
-from sicl_jax.report.ticks import bounds, ticks
 from sicl_jax.runs import metrics
 
 
