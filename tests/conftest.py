@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 
 _TESTS = pathlib.Path(__file__).parent
-# Tests compile the same few programs again and again, in processes of their own too.
+# Most of the suite's time is XLA compiling small programs. Tests compile the same few again and
+# again, in processes of their own too; and on CPUs, where what takes long to run is not compiled
+# (convolutions, matrix products), with fewer passes and its older, quicker emitter of kernels.
+_QUICK = "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
 if "PYTEST_XDIST_WORKER" not in os.environ:  # Workers are given their parent's environment.
+    os.environ["XLA_FLAGS"] = f"{_QUICK} {os.environ.get('XLA_FLAGS', '')}".strip()
     _COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
