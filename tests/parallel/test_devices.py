@@ -34,7 +34,7 @@ def eight_devices(tmp_path_factory):
 
 
 def _of(results, feed):
-    prefix = f"{feed.__name__}/"
+    prefix = f"{getattr(feed, '__name__', feed)}/"
     return {k.removeprefix(prefix): v for k, v in results.items() if k.startswith(prefix)}
 
 
@@ -64,6 +64,15 @@ def test_eight_devices_train_as_one(one_device, eight_devices, feed):
     for bank in ("rgb", "silhouette", "fusion"):
         rows = eight[f"bank {bank} rows"][: tiny_training.IMAGES]
         assert _error(rows, one[f"bank {bank} rows"]) < _TOLERANCE, bank
+
+
+def test_eight_devices_match_clusters_of_two_modalities_as_one(eight_devices):
+    with jax.enable_x64(True):
+        one = tiny_training.cross_modal_step()
+    eight = _of(eight_devices, "cross_modal")
+    assert one.keys() == eight.keys() and one["matched_pairs"] == eight["matched_pairs"] > 0
+    for name, array in one.items():
+        assert _error(eight[name], array) < 1e-12, name
 
 
 def test_training_changes_the_weights(one_device):

@@ -17,6 +17,9 @@ from sicl_jax import config as configs
 from sicl_jax import devices, methods
 from sicl_jax.data.dataset import Split
 from sicl_jax.errors import UsageError
+from sicl_jax.methods.base import Clock
+from sicl_jax.methods.cclnet.memories import Described
+from sicl_jax.methods.cclnet.model import Encoding
 from sicl_jax.methods.embedder import columns_of
 from sicl_jax.methods.source import Source
 from sicl_jax.training import feeds, loop, steps
@@ -107,6 +110,53 @@ def named(tree):
         yield name.removesuffix(".value"), devices.fetch(leaf)
 
 
+class Linear:
+    """Encoders of two matrices, in place of CCLNet's."""
+
+    def __init__(self, weights):
+        self.weights = weights
+
+    def __call__(self, images, num_visible, *, train):  # noqa: ARG002
+        flat = images.reshape(len(images), -1)
+        return Encoding(flat @ self.weights["feature"], flat @ self.weights["projection"])
+
+
+def cross_modal_step() -> dict[str, np.ndarray]:
+    """A late step of CCLNet's last stage but for its encoders: losses, gradients and memories.
+
+    The host matches the clusters; the batch's first half, on the first devices, is visible.
+    """
+    config = configs.base("cclnet")
+    config.model.update({"width": 2, "embed_dim": 8})
+    method = methods.create(config)
+    rng = np.random.default_rng(0)
+    labels = np.arange(48, dtype=np.int32) % 16
+    of_sizes = ((48, method.num_features), (8, 8), (8, 8), (16, 4, 4, 3))
+    features, *texts, images = (rng.normal(size=size) for size in of_sizes)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    weights = {
+        name: rng.normal(size=(48, size)) / 7
+        for name, size in (("feature", method.num_features), ("projection", 8))
+    }
+    described = devices.put_replicated(Described(labels, np.int32(8), tuple(texts)))
+    memory = method.memory_of(labels, 8, features, described)
+    indexes = np.concatenate([np.flatnonzero(labels < 8)[:8], np.flatnonzero(labels >= 8)[-8:]])
+
+    @jax.jit
+    def step(weights, memory, images, indexes, clock):
+        def objective(weights):
+            return method.objective(Linear(weights), memory, images, indexes, clock)
+
+        return jax.value_and_grad(objective, has_aux=True)(weights)
+
+    clock = Clock.at(0, epoch=config.exchange.after)
+    given = devices.put_replicated((weights, indexes))
+    (_, aux), gradients = step(given[0], memory, devices.put_rows(images), given[1], clock)
+    results = aux.metrics | {f"gradient of {name}": array for name, array in gradients.items()}
+    results |= {f"memory {number}": rows[:8] for number, rows in enumerate(aux.memory.rows)}
+    return {name: devices.fetch(array) for name, array in results.items()}
+
+
 def answer_to_batch_of_20() -> str:
     """What the loop says before it touches anything."""
     try:
@@ -121,6 +171,7 @@ def main() -> None:
     for feed in (feeds.ResidentFeed, feeds.HostFeed):
         found = train(feed)
         results |= {f"{feed.__name__}/{name}": array for name, array in found.items()}
+    results |= {f"cross_modal/{name}": array for name, array in cross_modal_step().items()}
     np.savez(sys.argv[1], **results)
 
 

@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from sicl_jax import devices
 from sicl_jax.models.layers import l2_normalize
 
 _SMOOTHING = 0.1
+_COPIED_AT_ONCE = 65_536  # Bytes; XLA's limit is 100,000.
 
 
 def contrast(anchors: jax.Array, others: jax.Array, labels: jax.Array) -> jax.Array:
@@ -88,12 +90,25 @@ def matched(
     sizes = jnp.stack([jnp.sum(c > 0) for c in counts])
     similarity = jnp.matmul(visible, infrared.T, precision=jax.lax.Precision.HIGHEST)
     shape = jax.ShapeDtypeStruct((len(visible),), jnp.int32)
-    return jax.pure_callback(_match_padded, shape, similarity, sizes)
+    return jax.pure_callback(_match_padded, shape, sizes, *_parts(similarity))
 
 
-def _match_padded(similarity, sizes) -> np.ndarray:
+def _parts(similarity: jax.Array) -> list[jax.Array]:
+    """The rows as they are sent to the host: at once, but from several CPU devices in small parts.
+
+    Large arguments of a callback are copied by a thread of the devices' own, and all of these wait
+    for the callback's result where CPUs are several devices.
+    """
+    if not devices.on_cpu() or devices.mesh().size == 1:
+        return [similarity]
+    size = max(1, _COPIED_AT_ONCE // (similarity.shape[1] * similarity.dtype.itemsize))
+    return [similarity[start : start + size] for start in range(0, len(similarity), size)]
+
+
+def _match_padded(sizes, *parts) -> np.ndarray:
     rows, columns = np.asarray(sizes).tolist()
-    found = match(np.asarray(similarity)[:rows, :columns])
+    similarity = np.concatenate([np.asarray(part) for part in parts])
+    found = match(similarity[:rows, :columns])
     return np.pad(found, (0, len(similarity) - rows), constant_values=-1)
 
 
