@@ -90,6 +90,7 @@ def described(config, arguments) -> tuple[Method, Split, TrainState]:
     data = networks.random_split(method, arguments.images, per_identity=per_identity, noise=False)
     sizes = method.measure(data, None)
     state = abstract_state(method.sized(sizes), data)
+    state = networks.without_host(method, state, arguments.identities)
     use_gpus(arguments.gpus)
 
     def moved(leaf):

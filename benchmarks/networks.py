@@ -4,10 +4,13 @@ import dataclasses
 from collections.abc import Mapping
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sicl_jax.data.dataset import Split
+from sicl_jax.memory import padded_clusters
 from sicl_jax.methods.base import Method, TrainState
+from sicl_jax.methods.cclnet import losses
 from sicl_jax.methods.source import begin
 
 _BLACK = np.uint8(0)
@@ -60,6 +63,25 @@ def _cross_modal_memory(method: Method, data: Split):
     features = np.random.default_rng(0).normal(size=(len(data), method.num_features))
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     return method.memory_of(labels.astype(np.int32), len(people[0]), features.astype(np.float32))
+
+
+def without_host(method: Method, state: TrainState, clusters: int) -> TrainState:
+    """A state's structure for a program that is compiled for devices that are not there.
+
+    CCLNet's memories have room for so many clusters of each modality, as in an epoch, and the host,
+    which such a program cannot call, matches none.
+    """
+    if method.name != "cclnet":
+        return state
+    losses.matched = lambda visible, *_: jnp.full(len(visible), -1, jnp.int32)
+    size = padded_clusters(clusters, len(state.memory.labels))
+
+    def sized(leaf):
+        return jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype, sharding=leaf.sharding)
+
+    memory = state.memory
+    rows, counts = jax.tree.map(sized, (memory.rows, memory.counts))
+    return dataclasses.replace(state, memory=dataclasses.replace(memory, rows=rows, counts=counts))
 
 
 def inputs(method: Method, batch_size: int) -> dict[str, tuple[int, ...]]:
