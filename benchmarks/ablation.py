@@ -5,9 +5,9 @@
 
 Every run is a workdir of its own and is resumed, not repeated, when the script is run again; each
 seed of all variants is done before the next, so a table can be had of what is there (`--table`).
-Figures are of the last epoch's test, all images of camera A. `less the first` is a variant's
-result less that of the first variant from the same seed. `+-` is half of the 95 % confidence
-interval of the mean over seeds (Student's t). Overrides hold for all variants; with
+Figures are of the last epoch's test, all images of camera A. `less NAME` is a variant's result
+less that of the variant `--beside NAME` (full) from the same seed. `+-` is half of the 95 %
+confidence interval of the mean over seeds (Student's t). Overrides hold for all variants; with
 `--config.data.dir` the data are not drawn but lie there already.
 """
 
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--beside", choices=VARIANTS, default="full")
     parser.add_argument("--protocol", default="cloth_changing/all", help="whose figures are told")
     parser.add_argument("--table", action="store_true", help="only of the runs that have ended")
     arguments, overrides = parser.parse_known_args()
@@ -64,7 +65,7 @@ def main() -> None:
         }
         for name in arguments.variants
     }
-    print(table(runs))
+    print(table(runs, arguments.beside))
     print(json.dumps({"benchmark": "ablation", "protocol": arguments.protocol, "runs": runs}))
 
 
@@ -105,25 +106,27 @@ def _figures(log: RunLog, protocol: str) -> dict[str, dict[str, float]]:
     }
 
 
-def table(runs: dict[str, dict[int, dict[str, dict[str, float]]]]) -> str:
-    """A row for each variant that has runs; differences are of the seeds that the first has too.
+def table(runs: dict[str, dict[int, dict[str, dict[str, float]]]], beside: str) -> str:
+    """A row for each variant that has runs.
 
     Args:
         runs: By variant and seed: figures `before`, `after` and of the `labels`.
+        beside: The variant that others are compared with, over the seeds that both have.
     """
     titles = ("variant", "seeds", "before: rank-1, mAP", "after: rank-1", "mAP")
-    titles += ("less the first: rank-1", "mAP", "purity", "ARI", "right neighbours", "possible")
+    titles += (f"less {beside}: rank-1", "mAP")
+    titles += ("purity", "ARI", "right neighbours", "possible")
     rows = [titles, ("---",) * len(titles)]
-    first, *_ = runs.values()
+    other = runs.get(beside, {})
     for name, ended in runs.items():
         if not ended:
             continue
         found = ended.values()
-        shared = () if ended is first else ended.keys() & first.keys()
+        shared = () if name == beside else ended.keys() & other.keys()
         before = (np.mean([run["before"][key] for run in found]) for key in _FIGURES)
         after = (_cell([run["after"][key] for run in found]) for key in _FIGURES)
         less = (
-            _cell([ended[seed]["after"][key] - first[seed]["after"][key] for seed in shared], "+")
+            _cell([ended[seed]["after"][key] - other[seed]["after"][key] for seed in shared], "+")
             for key in _FIGURES
         )
         labels = (_cell([run["labels"].get(key) for run in found]) for key in _LABELS)

@@ -20,7 +20,7 @@ def test_differences_are_paired_by_seed():
         "paper": {},
         "untrained": {9: _run(0.1, 0.05)},
     }
-    rows = [line.strip("| ").split(" | ") for line in ablation.table(runs).splitlines()]
+    rows = [line.strip("| ").split(" | ") for line in ablation.table(runs, "full").splitlines()]
     first, second, third = rows[2:]
     assert first[:3] == ["full", "4", "50.0%, 25.0%"] and first[5:8] == ["-", "-", "90.0% +- 0.0%"]
     change = scipy.stats.ttest_rel(less, full[:3])
