@@ -74,7 +74,8 @@ def hard_triplet(features: jax.Array, labels: jax.Array, margin: float) -> jax.A
     """Batch-hard triplet loss (Hermans et al. 2017): mean_i max(0, d_pos - d_neg + margin).
 
     d_pos is the distance to the farthest sample of the same class, the sample itself among them,
-    and d_neg that to the nearest of another class. Gradients reach both ends of a pair.
+    and d_neg that to the nearest of another class. Gradients reach both ends of a pair; equally far
+    pairs share them.
 
     Args:
         features: (B, D), as they are: not normalised here.
@@ -84,13 +85,23 @@ def hard_triplet(features: jax.Array, labels: jax.Array, margin: float) -> jax.A
     Returns:
         () of the features' type.
     """
-    # Its gradient looks for what equals the extremes. Behind a barrier it finds them: XLA may not
-    # compute the distances once more for it, and round them otherwise.
-    distances = jax.lax.optimization_barrier(pairwise_distances(features))
+    distances = pairwise_distances(features)
     same = labels[:, None] == labels[None, :]
-    positive = jnp.max(jnp.where(same, distances, -jnp.inf), axis=1)
-    negative = jnp.min(jnp.where(same, jnp.inf, distances), axis=1)
+    positive = _largest(distances, same)
+    negative = -_largest(-distances, ~same)
     return jnp.mean(jax.nn.relu(positive - negative + margin))
+
+
+def _largest(x: jax.Array, among: jax.Array) -> jax.Array:
+    """The largest of each row of (B, B) `among` some, (B,); equal ones share its gradient.
+
+    The gradient of `jnp.max` looks for what equals the maximum: where XLA computes the row once
+    more for it and rounds otherwise, nothing does, and the gradient is 0 / 0. Here one always does.
+    """
+    masked = jnp.where(among, jax.lax.stop_gradient(x), -jnp.inf)
+    first = jnp.argmax(masked, axis=1)[:, None] == jnp.arange(x.shape[1])
+    chosen = first | (masked == jnp.max(masked, axis=1, keepdims=True))
+    return jnp.sum(jnp.where(chosen, x, 0), axis=1) / jnp.sum(chosen, axis=1)
 
 
 def distillation(teacher: jax.Array, student: jax.Array, temperature: float) -> jax.Array:

@@ -132,9 +132,12 @@ def wide(x: jax.Array) -> jax.Array:
 
 
 def l2_normalize(x: jax.Array) -> jax.Array:
-    """Rows of `x` (..., D) scaled to unit length, as `torch.nn.functional.normalize` does."""
-    norm = jnp.sqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True))
-    return x / jnp.maximum(norm, 1e-12)
+    """Rows of `x` (..., D) scaled to unit length, as `torch.nn.functional.normalize` does.
+
+    Those shorter than 1e-12 are divided by that, a constant: the root of 0 has no gradient.
+    """
+    square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    return x / jnp.sqrt(jnp.maximum(square, 1e-24))
 
 
 class Conv(nnx.Module):

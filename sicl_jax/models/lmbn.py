@@ -14,7 +14,7 @@ from flax import nnx
 from sicl_jax.models.batch_norm import BatchNorm
 from sicl_jax.models.layers import Conv, Copies, Linear, Normal, Uniform, wide
 from sicl_jax.models.osnet import Block, ConvNorm, OSNetConfig, Stage, side_by_side
-from sicl_jax.models.resnet import average_pool, max_pool
+from sicl_jax.models.resnet import average_pool, largest_pool, max_pool
 
 NUM_HEADS = 7
 DROPPED_HEIGHT = 0.33
@@ -141,8 +141,8 @@ class LMBN(nnx.Module):
         dropped = drop_rows(bottleneck) if train else bottleneck
         upper, lower = _halves(parts)
         pooled = [
-            *(average_pool(bottleneck), _largest(dropped)),
-            *(_largest(parts), average_pool(upper), average_pool(lower)),
+            *(average_pool(bottleneck), largest_pool(dropped)),
+            *(largest_pool(parts), average_pool(upper), average_pool(lower)),
         ]
         heads = [*self.global_heads, *self.part_heads]
         logits, features, normed = side_by_side(heads, jnp.stack(pooled), train=train)
@@ -172,18 +172,6 @@ def drop_rows(maps: jax.Array) -> jax.Array:
     _, rows = jax.lax.top_k(activation, round(DROPPED_HEIGHT * height))
     dropped = jnp.any(jax.nn.one_hot(rows, height, dtype=bool), axis=1)
     return jnp.where(dropped[:, :, None, None], 0, maps)
-
-
-def _largest(maps: jax.Array) -> jax.Array:
-    """Maxima over all positions, (B, Z), at least float32; the gradient goes to the first of them.
-
-    That of `jnp.max` looks for what equals the maximum. Where XLA computes the maps once more for
-    it and rounds otherwise, nothing does, and 0 / 0 is the gradient.
-    """
-    flat = wide(maps).reshape(maps.shape[0], -1, maps.shape[-1])
-    chosen = jax.lax.stop_gradient(jnp.argmax(flat, axis=1, keepdims=True))
-    places = jax.lax.broadcasted_iota(chosen.dtype, flat.shape, 1)
-    return jnp.sum(jnp.where(places == chosen, flat, 0), axis=1)
 
 
 def _halves(maps: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -173,6 +173,26 @@ def average_pool(maps: jax.Array) -> jax.Array:
     return jnp.mean(wide(maps), axis=(1, 2))
 
 
+@jax.custom_jvp
+def largest_pool(maps: jax.Array) -> jax.Array:
+    """Maxima over all positions: (B, H, W, D) to (B, D), at least float32.
+
+    The gradient goes to the first position of each maximum, as in torch. That of `jnp.max` looks
+    for what equals the maximum: where XLA computes the maps once more for it and rounds otherwise,
+    nothing does, and the gradient is 0 / 0.
+    """
+    return jnp.max(wide(maps), axis=(1, 2))
+
+
+@largest_pool.defjvp
+def _largest_pool_jvp(primals, tangents):
+    shape = (len(primals[0]), -1, primals[0].shape[-1])
+    maps, tangent = (wide(each[0]).reshape(shape) for each in (primals, tangents))
+    first = jnp.argmax(maps, axis=1, keepdims=True)
+    places = jax.lax.broadcasted_iota(first.dtype, maps.shape, 1)
+    return largest_pool(*primals), jnp.sum(jnp.where(places == first, tangent, 0), axis=1)
+
+
 class GeneralizedMean(nnx.Module):
     """GeM: g = (mean over positions of max(a, 1e-6)^p)^(1/p), one trained p for all channels.
 

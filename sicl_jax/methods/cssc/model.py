@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sicl_jax.models.batch_norm import BatchNorm
-from sicl_jax.models.layers import Linear, Normal, Uniform, wide
-from sicl_jax.models.resnet import BLOCKS, ResNet, ResNetConfig, average_pool, run
+from sicl_jax.models.layers import Linear, Normal, Uniform
+from sicl_jax.models.resnet import BLOCKS, ResNet, ResNetConfig, average_pool, largest_pool, run
 
 # In the order of the published code's outputs.
 HEADS = (
@@ -99,7 +99,8 @@ class Mining(nnx.Module):
         Returns:
             The refined map, of x's shape and type, and the head, None in evaluation mode.
         """
-        feature = _pool(x, salient=self.salient)
+        pool = largest_pool if self.salient else average_pool
+        feature = pool(x)
         factors = jax.nn.sigmoid(self.excite(jax.nn.relu(self.squeeze(feature))))
         refined = x * factors[:, None, None, :].astype(x.dtype)
         if not train:
@@ -107,7 +108,7 @@ class Mining(nnx.Module):
         pieces = [self.bn(feature, train=True)]
         rows = x.shape[1] // len(self.parts)  # Rows below the last whole stripe are in none.
         for index, (linear, bn) in enumerate(zip(self.parts, self.part_bns, strict=True)):
-            stripe = _pool(x[:, index * rows : (index + 1) * rows], salient=self.salient)
+            stripe = pool(x[:, index * rows : (index + 1) * rows])
             pieces.append(bn(linear(stripe), train=True))
         return refined, Head(feature, self.classifier(jnp.concatenate(pieces, axis=1)))
 
@@ -182,7 +183,7 @@ class ContentSalientNet(nnx.Module):
         first, second = self.branch2
         v, salient2 = self.salient2(first(x, train=train), train=train)
         v, content2 = self.content2(second(v, train=train), train=train)
-        fused = _pool(shared(u + v, train=train), salient=True)
+        fused = largest_pool(shared(u + v, train=train))
         return fused, (content1, salient1, salient2, content2)
 
 
@@ -190,8 +191,3 @@ def _linear(features_in: int, features_out: int) -> Linear:
     """A layer that begins as torch's do, its bias too."""
     bound = features_in**-0.5
     return Linear(features_in, features_out, init=Uniform(bound), bias_init=Uniform(bound))
-
-
-def _pool(x: jax.Array, *, salient: bool) -> jax.Array:
-    """Maxima or means over all positions: (B, H, W, D) to (B, D), at least float32."""
-    return wide(jnp.max(x, axis=(1, 2))) if salient else average_pool(x)
