@@ -6,7 +6,7 @@ generator that it is given and from nothing else.
 
 import numpy as np
 
-from sicl_jax.errors import UserError
+from sicl_jax.errors import UsageError, UserError
 
 
 def draw_pseudo_identities(
@@ -121,8 +121,14 @@ def check_identities(
         Warnings, one line each.
 
     Raises:
+        UsageError: A batch holds but one identity.
         UserError: Identities are unknown, or too few.
     """
+    if batch_size < 2 * num_instances:
+        raise UsageError(
+            f"--config.batch_size={batch_size}: has one identity, and nobody to tell it from; take "
+            f"twice --config.sampler.num_instances={num_instances} or more"
+        )
     unknown = np.count_nonzero(labels < 0)
     if unknown == len(labels):
         raise UserError(

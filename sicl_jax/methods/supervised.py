@@ -73,11 +73,6 @@ class Supervised(Method):
         model = config.model
         self._augment = AugmentConfig(**config.augment)
         self._shape = OSNetConfig(tuple(model.blocks), tuple(model.channels), model.streams)
-        if config.batch_size % config.sampler.num_instances:
-            raise UsageError(
-                f"--config.batch_size={config.batch_size}: has to be a multiple of "
-                f"--config.sampler.num_instances={config.sampler.num_instances}"
-            )
         if any(width % 4 or width < 64 for width in model.channels[1:]):
             raise UsageError(
                 f"--config.model.channels={tuple(model.channels)}: all but the first have to be "

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sicl_jax.data import samplers
-from sicl_jax.errors import UserError
+from sicl_jax.errors import UsageError, UserError
 
 
 def _draw(labels, cameras, *, steps=20, batch_size=16, seed=0):
@@ -145,4 +145,7 @@ def test_an_identity_of_one_image_is_told():
     labels = np.array([0, 0, 7, 9, 9, 9])
     (warning,) = samplers.check_identities(labels, name="mine", batch_size=12, num_instances=4)
     assert "1 of 3 training identities have one image (the first: 7)" in warning
-    assert samplers.check_identities(labels[:2], name="", batch_size=4, num_instances=4) == []
+    others = labels[labels != 7]
+    assert samplers.check_identities(others, name="", batch_size=8, num_instances=4) == []
+    with pytest.raises(UsageError, match="batch_size=4: has one identity, and nobody"):
+        samplers.check_identities(others, name="", batch_size=4, num_instances=4)
