@@ -211,8 +211,10 @@ def test_a_stopped_run_goes_on_bit_for_bit(run_folder, tiny_data, tmp_path, comm
     assert_same_runs(tmp_path / "run", run_folder)
 
 
-@pytest.mark.parametrize("format_", ["torch", "safetensors", "stablehlo"])
+@pytest.mark.parametrize("format_", ["torch", "safetensors", "stablehlo", "onnx"])
 def test_exports_give_the_features_that_are_tested(run_folder, tmp_path, format_):
+    if format_ == "onnx":
+        pytest.importorskip("jax2onnx", reason="jax2onnx is not installed (extra `onnx`)")
     model = sicl_jax.load(run_folder, checkpoint="latest")
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 16, 3), np.uint8)
     features = model.embed(list(images))
@@ -225,6 +227,13 @@ def test_exports_give_the_features_that_are_tested(run_folder, tmp_path, format_
     export.write(model, path, format_)
     if format_ == "stablehlo":
         called = jax.export.deserialize(path.read_bytes()).call(batch)
+        np.testing.assert_allclose(called, features, atol=1e-5)
+        return
+    if format_ == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        (called,) = session.run(["features"], {"images": images})
         np.testing.assert_allclose(called, features, atol=1e-5)
         return
     arrays = load_state_dict(path)
