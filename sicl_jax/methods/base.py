@@ -309,6 +309,18 @@ class Method(abc.ABC):
         """
         return []
 
+    def check_start(self, data: Split, fingerprint: str) -> list[str]:  # noqa: ARG002
+        """Warnings about what a run needs to begin, and not to go on: weights that it reads, say.
+
+        Args:
+            data: The training split.
+            fingerprint: Of the data set.
+
+        Raises:
+            UserError: It is missing or does not fit; the message names the remedy.
+        """
+        return []
+
     @property
     def tested(self) -> tuple[str, ...]:
         """Streams that are tested while training; the first one chooses the best checkpoint."""

@@ -108,7 +108,7 @@ def _pictures(
         parts += _named("galleries", "Galleries", galleries)
     train = dataset.split("train")
     if model.method.pseudo_labels:
-        labels, of = saved.load_pseudo_labels(model.source, "latest", model.method.pseudo_labels)
+        labels, of = saved.load_memory(model.source, "latest", model.method.pseudo_labels)
         labels = give_own_clusters(labels[: len(train)])
         clusters = clusters_section(train, labels, of.epoch) if of.epoch else ""
         parts += _named("clusters", "Clusters", clusters)

@@ -104,15 +104,15 @@ def load_weights(
     return made.served(restored["weights"], kept), made, saved
 
 
-def load_pseudo_labels(
-    workdir: pathlib.Path, which: str, path: Sequence[str]
+def load_memory(
+    workdir: pathlib.Path, which: str, path: Sequence[str] = ()
 ) -> tuple[np.ndarray, Saved]:
-    """The pseudo-labels of a checkpoint, (N or more,) int32.
+    """An array of a checkpoint's memory (`TrainState.memory`), such as the pseudo-labels.
 
     Args:
         workdir: The run's folder.
         which: As for `find`.
-        path: Where they are in the memory (`Method.pseudo_labels`).
+        path: Where it is in the memory, as names of nested fields; empty if it is all of it.
 
     Raises:
         UserError: As for `load_weights`.

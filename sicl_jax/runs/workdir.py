@@ -76,15 +76,25 @@ def check(
             f"{folder} holds a run of another config ({'; '.join(changes[:5])}): "
             f"choose another --workdir{may}"
         )
-    before = _read(folder / DATASET_FILE)
-    if not isinstance(before, dict) or "fingerprint" not in before:
-        raise _damaged(folder / DATASET_FILE, "it holds no fingerprint")
-    if before["fingerprint"] != fingerprint:
+    before = read_fingerprint(folder)
+    if before != fingerprint:
         raise UserError(
             f"{folder}: the data set {config.data.name} has changed since this run began "
-            f"(fingerprint {before['fingerprint']} -> {fingerprint}): choose another --workdir"
+            f"(fingerprint {before} -> {fingerprint}): choose another --workdir"
         )
     return changes
+
+
+def read_fingerprint(folder: pathlib.Path) -> str:
+    """The fingerprint of the data set that the run in a folder learns from.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    found = _read(folder / DATASET_FILE)
+    if not isinstance(found, dict) or "fingerprint" not in found:
+        raise _damaged(folder / DATASET_FILE, "it holds no fingerprint")
+    return found["fingerprint"]
 
 
 def _is_extension(changes: list[str]) -> bool:

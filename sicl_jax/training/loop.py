@@ -79,16 +79,19 @@ def train(
 
         def check() -> np.ndarray:
             changed.extend(workdir.check(folder, config, dataset.fingerprint, extend=extend))
-            return np.array(bool(changed))
+            return np.array([bool(changed), workdir.is_owned(folder)])
 
-        extends = processes.on_first(check, like=np.array(False))
+        extends, goes_on = processes.on_first(check, like=np.zeros(2, bool))
         data = dataset.split("train")
         if len(data) < config.batch_size:
             raise UserError(
                 f"{dataset.directory}: {len(data)} training images are fewer than one batch of "
                 f"{config.batch_size}; add images or lower --config.batch_size"
             )
-        for warning in (*dataset.notes, *method.check(data)):
+        warnings = [*dataset.notes, *method.check(data)]
+        if not goes_on:
+            warnings += method.check_start(data, dataset.fingerprint)
+        for warning in warnings:
             say(f"warning: {warning}")
         with Position(folder, method, data, dataset.fingerprint, stop, say) as position, trace:
             position.stop_if_asked()

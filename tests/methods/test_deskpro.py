@@ -16,11 +16,14 @@ from sicl_jax import config as configs
 from sicl_jax import devices, export, methods
 from sicl_jax.data.dataset import Split
 from sicl_jax.errors import UsageError, UserError
+from sicl_jax.methods import source
 from sicl_jax.methods.base import Batch, Clock, Weights
 from sicl_jax.methods.deskpro import verify, weights
 from sicl_jax.methods.deskpro.method import Kept
 from sicl_jax.methods.supervised import class_identities
 from sicl_jax.models.lmbn import flatten_columns, unit_columns
+from sicl_jax.training import loop
+from sicl_jax.training.position import Position
 from sicl_jax.verify import Golden, verify_file
 from sicl_jax.weights import torch_names
 from sicl_jax.weights.torch_files import load_state_dict, save_state_dict
@@ -77,16 +80,16 @@ def split(identities, border=255, **has) -> Split:
 FOUR = [1, 1, 2, 2, 3, 3, 4, 4]
 
 
+def of_faces(**changes):
+    """Settings of a teacher that fits."""
+    changes = {"data.image_size": "(16, 16)"} | changes
+    return [word for word in words(**changes) if "face_size" not in word]
+
+
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory) -> str:
     """A file of a drawn teacher of eight identities, in the authors' format."""
-    method = methods.create(
-        configs.load(
-            "deskpro_teacher_demo",
-            [w for w in words() if "face_size" not in w] + ["--config.data.image_size=(16, 16)"],
-        ),
-        {"classes": 8},
-    )
+    method = methods.create(configs.load("deskpro_teacher_demo", of_faces()), {"classes": 8})
     model = method.model(devices.put_replicated(method.initial_weights(5)))
     path = tmp_path_factory.mktemp("teacher") / "teacher.pth"
     save_state_dict(path, method.checkpoint(model, epoch=1, steps=1))
@@ -102,8 +105,10 @@ def teacher(tmp_path_factory) -> str:
             {"face": [1, 0] * 4, "mask": [0, 1] * 4},
             "no training image has all of face, restored face and mask",
         ),
-        ({}, "--config.teacher is empty: train a teacher with configs/deskpro_teacher"),
-        ({"face": [1] * 4 + [0] * 4}, "2 training identities are fewer than the 4 of a batch"),
+        (
+            {"face": [1] * 4 + [0] * 4},
+            "2 training identities are fewer than the 4 of a batch.*4 of 8 .*lack a face",
+        ),
     ],
 )
 def test_data_that_lack_something_are_refused(has, line):
@@ -112,11 +117,29 @@ def test_data_that_lack_something_are_refused(has, line):
     assert "\n" not in str(caught.value)
 
 
-def test_a_teacher_of_other_identities_is_refused_before_any_work(teacher):
-    with pytest.raises(UserError, match="the teacher knows 8 identities, the training data have 4"):
-        make(teacher=teacher).check(split(FOUR))
-    with pytest.raises(UserError, match="not_there.pth: cannot be read"):
-        make(teacher="not_there.pth").check(split(FOUR))
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("", "--config.teacher is empty: train a teacher with configs/deskpro_teacher"),
+        ("not_there.pth", "teacher=not_there.pth: no such workdir or file; train a teacher"),
+        ("{file}", "the teacher knows 8 identities, the training data have 4"),
+    ],
+)
+def test_a_run_begins_with_a_teacher_of_its_identities(teacher, path, line):
+    with pytest.raises(UserError, match=line) as caught:
+        make(teacher=path.format(file=teacher)).check_start(split(FOUR), "")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_teachers_run_tells_whom_it_knows(teacher_run):
+    folder, fingerprint = teacher_run
+    people = np.repeat(np.arange(8), 2)
+    method = make(teacher=folder)
+    assert method.check_start(split(people), fingerprint) == []
+    (warning,) = method.check_start(split(people), "another")
+    assert "learned on synthetic_people/faces_tiny, fingerprint" in warning
+    with pytest.raises(UserError, match=r"8 identities but not those of .* \(it does not know 8\)"):
+        method.check_start(split(people + 2), fingerprint)
 
 
 def test_silhouettes_are_refused_but_for_the_authors_masks(teacher):
@@ -231,6 +254,32 @@ def faces(tmp_path_factory, command) -> pathlib.Path:
 
 
 @pytest.fixture(scope="module")
+def teacher_run(faces, tmp_path_factory) -> tuple[pathlib.Path, str]:
+    """The workdir of a teacher's run before its first step, and its data set's fingerprint."""
+    folder = tmp_path_factory.mktemp("teacher") / "run"
+    config = configs.load("deskpro_teacher_demo", of_faces(**{"data.dir": faces}))
+    method = methods.create(config)
+    dataset = loop.open_dataset(config, method)
+    with Position(
+        folder, method, dataset.split("train"), dataset.fingerprint, None, print
+    ) as begun:
+        begun.advance()
+        begun.save()
+        begun.wait()
+    return folder, dataset.fingerprint
+
+
+def test_a_state_is_restored_without_the_teacher(faces):
+    """Checkpoints hold its weights."""
+    method = make({"classes": 8}, teacher="gone", **{"data.dir": faces})
+    data = loop.open_dataset(method.config, method).split("train")
+    method.check(data)
+    state = source.abstract_state(method, data)
+    held = Weights.of(method.abstract_model().teacher)
+    assert jax.tree.structure(state.weights.frozen["teacher"]) == jax.tree.structure(held.frozen)
+
+
+@pytest.fixture(scope="module")
 def run(faces, tmp_path_factory, command) -> pathlib.Path:
     """A finished run of the body network: to compile both networks' training takes minutes."""
     folder = tmp_path_factory.mktemp("deskpro") / "run"
@@ -250,6 +299,15 @@ def test_a_run_tells_its_terms_and_its_stream(run, command):
     epoch = [line for line in lines if line["kind"] == "epoch"][-1]
     assert set(epoch["terms"]) == {"identification", "attention"}
     assert command(["evaluate", "--workdir", str(run), "--quiet", "--json"]) == 0
+
+
+def test_only_a_run_that_begins_needs_its_teacher(run, faces, tmp_path, command, monkeypatch):
+    def refuse(*_):
+        raise UserError("no teacher")
+
+    monkeypatch.setattr(methods.deskpro.DeskPro, "check_start", refuse)
+    assert command(train(run, faces)) == 0
+    assert command(train(tmp_path / "new", faces)) == 1
 
 
 def test_a_run_that_is_stopped_goes_on_bit_for_bit(run, faces, tmp_path, command, stopped):

@@ -44,7 +44,7 @@ def restore(run: pathlib.Path, abstract_state, method) -> None:
         checkpoints.close()
     try:
         saved.load_weights(run, "latest", lambda _: method)
-        saved.load_pseudo_labels(run, "latest", method.pseudo_labels)
+        saved.load_memory(run, "latest", method.pseudo_labels)
     except UserError as error:
         assert str(error).isprintable()
 

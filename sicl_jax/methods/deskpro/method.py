@@ -175,20 +175,46 @@ class DeskPro(supervised.Supervised):
             )
         if self._body:
             self._check_masks(data)
-        warnings = super().check(data)
+        lost = len(np.unique(data.labels["identity"])) - self.measure(data, None)["classes"]
+        left_out = (
+            f"{np.count_nonzero(~usable)} of {len(data)} training images lack a face, a restored "
+            f"face or a mask: left out, and {lost} identities with them"
+        )
+        try:
+            warnings = super().check(data)
+        except UserError as error:
+            if usable.all():
+                raise
+            raise type(error)(f"{error} ({left_out})") from error
         if not usable.all():
-            lost = len(np.unique(data.labels["identity"])) - self.measure(data, None)["classes"]
-            warnings.append(
-                f"{name}: {np.count_nonzero(~usable)} of {len(data)} training images lack a face, "
-                f"a restored face or a mask: left out, and {lost} identities with them"
-            )
-        if self._face:
-            if not data.labels["has_face_restored"].any():
-                warnings.append(
-                    f"{name}: there are no restored faces: the teacher sees the same faces"
-                )
-            self.sized(self.measure(data, None)).check_teacher()
+            warnings.append(f"{name}: {left_out}")
+        if self._face and not data.labels["has_face_restored"].any():
+            warnings.append(f"{name}: there are no restored faces: the teacher sees the same faces")
         return warnings
+
+    def check_start(self, data: Split, fingerprint: str) -> list[str]:
+        """Refuses a config without a teacher, or with one of other identities.
+
+        A run that goes on has the teacher's weights in its checkpoints.
+
+        Raises:
+            UserError: There is none, or it does not fit.
+        """
+        if not self._face:
+            return []
+        path = self.config.teacher
+        if not path:
+            if not self.config.model.pretrained or lmbn.is_osnet(self._pretrained):
+                raise UserError(
+                    "--config.teacher is empty: train a teacher with configs/deskpro_teacher_*.py "
+                    "and name its workdir, or train the body alone with "
+                    "--config.forward_mode=body"
+                )
+            return []
+        network = self.sized(self.measure(data, None)).abstract_model().teacher
+        lmbn.assign_teacher(network, self._teacher.arrays, path)
+        identities = supervised.class_identities(data, self.usable(data))
+        return self._teacher.check(self.config.data.name, identities, fingerprint)
 
     def _check_masks(self, data: Split) -> None:
         """Refuses masks that keep persons and shield what is around them.
@@ -208,23 +234,8 @@ class DeskPro(supervised.Supervised):
                 "with sicl-jax masks --keep parts, or give masks of 255 wherever no clothes are"
             )
 
-    def check_teacher(self) -> None:
-        """Refuses a config without a teacher, or with one of other identities.
-
-        Raises:
-            UserError: There is none, or it does not fit.
-        """
-        if self.config.teacher:
-            network = self.abstract_model().teacher
-            lmbn.assign_teacher(network, self._teacher, self.config.teacher)
-        elif not self.config.model.pretrained or lmbn.is_osnet(self._pretrained):
-            raise UserError(
-                "--config.teacher is empty: train a teacher with configs/deskpro_teacher_*.py and "
-                "name its workdir, or train the body alone with --config.forward_mode=body"
-            )
-
     @functools.cached_property
-    def _teacher(self) -> dict[str, np.ndarray]:
+    def _teacher(self) -> published.Teacher:
         return published.read_teacher(self.config.teacher, self.config.model.streams)
 
     @functools.cached_property
@@ -254,7 +265,7 @@ class DeskPro(supervised.Supervised):
         if not (self._face and self.config.teacher):
             return weights
         model = self.model(weights)
-        lmbn.assign_teacher(model.teacher, self._teacher, self.config.teacher)
+        lmbn.assign_teacher(model.teacher, self._teacher.arrays, self.config.teacher)
         return Weights.of(model)
 
     def names(self, model: DeskProModel) -> torch_names.Names:

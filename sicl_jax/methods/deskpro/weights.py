@@ -1,5 +1,6 @@
 """Checkpoints of DeskPro's authors: the names of the three networks, and where a teacher lies."""
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping
@@ -81,8 +82,54 @@ def recognize(arrays: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
     return {"forward_mode": "face" if face else "body", **(face or body)} if face or body else None
 
 
-def read_teacher(path: str, streams: str) -> dict[str, np.ndarray]:
-    """The arrays of a face teacher, by the authors' names.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Teacher:
+    """A face teacher, and what its run tells of the people that it knows.
+
+    Attributes:
+        source: What `--config.teacher` says.
+        arrays: By the authors' names.
+        identities: (C,) int32, that of each class; None of a file, which does not tell.
+        data: Name and fingerprint of the run's data set; empty of a file.
+    """
+
+    source: str
+    arrays: dict[str, np.ndarray]
+    identities: np.ndarray | None = None
+    data: tuple[str, ...] = ()
+
+    def check(self, name: str, identities: np.ndarray, fingerprint: str) -> list[str]:
+        """Warns of a teacher of other data that number their identities alike.
+
+        Args:
+            name: Of the data set.
+            identities: (C,) int32, that of each class; there are as many as the teacher has.
+            fingerprint: Of the data set.
+
+        Raises:
+            UserError: The teacher's classes are other identities.
+        """
+        if self.identities is None:
+            return []
+        if not np.array_equal(self.identities, identities):
+            unknown = np.setdiff1d(identities, self.identities)
+            how = f"it does not know {unknown[0]}" if len(unknown) else "it sorts them otherwise"
+            raise UserError(
+                f"--config.teacher={self.source}: the teacher knows {len(identities)} identities "
+                f"but not those of {name} ({how}); train a teacher on the same data"
+            )
+        if self.data == (name, fingerprint):
+            return []
+        return [
+            "the teacher of {} learned on {}, fingerprint {}, and these data are {}, {}: their "
+            "identities have the same numbers; are they the same people?".format(
+                self.source, *self.data, name, fingerprint
+            )
+        ]
+
+
+def read_teacher(path: str, streams: str) -> Teacher:
+    """A face teacher.
 
     Args:
         path: The workdir of a run of `lmbn`, whose best checkpoint is meant, or a file.
@@ -92,8 +139,13 @@ def read_teacher(path: str, streams: str) -> dict[str, np.ndarray]:
         UserError: There is no such run or file, it is of another network, or it is damaged.
     """
     folder = pathlib.Path(path).expanduser()
+    if not folder.exists():
+        raise UserError(
+            f"--config.teacher={path}: no such workdir or file; train a teacher with "
+            "configs/deskpro_teacher_*.py"
+        )
     if not folder.is_dir():
-        return read(path)
+        return Teacher(path, read(path))
     config = workdir.read_config(folder)
     if config.method != "lmbn":
         raise UserError(
@@ -108,4 +160,6 @@ def read_teacher(path: str, streams: str) -> dict[str, np.ndarray]:
     weights, method, _ = saved.load_weights(
         folder, "best", lambda found: methods.create(config, found.sizes)
     )
-    return torch_names.collect(method.names(method.model(weights)))
+    arrays = torch_names.collect(method.names(method.model(weights)))
+    identities, _ = saved.load_memory(folder, "best")
+    return Teacher(path, arrays, identities, (config.data.name, workdir.read_fingerprint(folder)))
