@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import sicl_jax
+from sicl_jax import devices
 from sicl_jax.methods.base import TrainState
 
 
@@ -38,9 +39,18 @@ def _flags(weights):
 
 
 def weights_not_finite(state: TrainState) -> list[str]:
-    """Names of a state's weights that hold a number that is not finite."""
-    flags = jax.tree_util.tree_leaves_with_path(jax.device_get(_flags(state.weights)))
-    return [jax.tree_util.keystr(path, simple=True, separator=".") for path, ok in flags if not ok]
+    """Names of a state's weights that hold a number that is not finite.
+
+    On CPUs NumPy looks where they lie: a program for it takes seconds to compile.
+    """
+    if devices.on_cpu():  # Every device has all of each.
+        flags = jax.tree.map(
+            lambda leaf: np.all(np.isfinite(np.asarray(leaf.addressable_data(0)))), state.weights
+        )
+    else:
+        flags = jax.device_get(_flags(state.weights))
+    leaves = jax.tree_util.tree_leaves_with_path(flags)
+    return [jax.tree_util.keystr(path, simple=True, separator=".") for path, ok in leaves if not ok]
 
 
 @contextlib.contextmanager
