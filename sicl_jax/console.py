@@ -12,6 +12,11 @@ import rich.progress
 console = rich.console.Console(stderr=True)
 
 
+def counted(count: int, name: str) -> str:
+    """A number of things: `1 image`, `2 images`."""
+    return f"{count} {name}" if count == 1 else f"{count} {name}s"
+
+
 class Progress:
     """A task's progress: a bar on a terminal, a plain line every few seconds elsewhere.
 

@@ -12,13 +12,7 @@ _LIST, _PAGE, _ALONE = "people.csv", "people.html", "alone"
 
 
 @click.command()
-@click.option(
-    "--index",
-    "index_dir",
-    type=options.INDEX,
-    required=True,
-    help="The index: a folder, or milvus://HOST/COLLECTION.",
-)
+@options.index
 @click.option("--output", type=_FILE, help="Write file, person, trust and similarity to this CSV.")
 @click.option(
     "--folders",
@@ -53,6 +47,7 @@ def command(index_dir, output, folders, page, add, eps, k1, as_json):
     `person` of the CSV); --add then keeps it, and gives new images of the index to the persons
     that they are like, or makes new ones of them.
     """
+    from sicl_jax.console import counted
     from sicl_jax.errors import UsageError, UserError
     from sicl_jax.retrieval import people, stores
 
@@ -82,8 +77,9 @@ def command(index_dir, output, folders, page, add, eps, k1, as_json):
         click.echo(json.dumps({"images": len(files), "alone": alone, "trust": trust}))
         return
     click.echo(
-        f"{len(files)} images: {len(found.trust)} persons, {alone} images alone"
-        + (f"; look at the {unsure} groups of trust below 0.5" if unsure else "")
+        f"{counted(len(files), 'image')}: {counted(len(found.trust), 'person')}, "
+        f"{counted(alone, 'image')} alone"
+        + (f"; look at the {counted(unsure, 'group')} of trust below 0.5" if unsure else "")
     )
     for path in (listed, folders, page):
         if path is not None:

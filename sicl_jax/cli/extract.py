@@ -18,10 +18,7 @@ from sicl_jax.cli import options
     required=True,
     help="The file to write: .npz or .parquet.",
 )
-@options.stream
-@options.flip
-@options.batch_size
-@options.skip_bad
+@options.embedding
 @options.as_json
 @options.quiet
 @options.beside

@@ -16,13 +16,7 @@ from sicl_jax.cli import options
 )
 @options.checkpoint
 @click.option("--images", type=options.FOLDER, help="Folder whose images to add.")
-@click.option(
-    "--index",
-    "index_dir",
-    type=options.INDEX,
-    required=True,
-    help="The index: a folder, or milvus://HOST/COLLECTION.",
-)
+@options.index
 @click.option(
     "--remove",
     "patterns",
@@ -37,10 +31,7 @@ from sicl_jax.cli import options
     help="Where paths say the camera, such as '{camera}/*/*.jpg', laid on their ends.  [default: "
     "a folder cam..., or the c3 of 0002_c3s1_000451.jpg]",
 )
-@options.stream
-@options.flip
-@options.batch_size
-@options.skip_bad
+@options.embedding
 @options.as_json
 @options.quiet
 @options.beside
@@ -59,6 +50,7 @@ def command(index_dir, patterns, remove_missing, as_json, others, **choices):
     import numpy as np
 
     from sicl_jax import devices, processes
+    from sicl_jax.console import counted
     from sicl_jax.data import lock
     from sicl_jax.errors import UsageError
     from sicl_jax.retrieval import build, stores
@@ -85,26 +77,22 @@ def command(index_dir, patterns, remove_missing, as_json, others, **choices):
         if removes:
             removed, kept = processes.on_first(remove, like=np.zeros(2, np.int64)).tolist()
             done |= {"removed": removed, "images": kept}
-            lines.append(f"{_images(removed)} removed")
+            lines.append(f"{counted(removed, 'image')} removed")
         if choices["images"] is not None:
             changes = _add(index_dir, **choices)
             left_out = changes.left_out
             done |= {"added": changes.added, "images": changes.added + changes.kept}
-            lines.append(f"{_images(changes.added)} added")
-        counted = processes.on_each(lambda: np.array(len(left_out)), like=np.array(0))
+            lines.append(f"{counted(changes.added, 'image')} added")
+        bad = processes.on_each(lambda: np.array(len(left_out)), like=np.array(0))
     for line in left_out:
         click.echo(f"left out: {line}", err=True)
-    done["left_out"] = int(counted.sum())
+    done["left_out"] = int(bad.sum())
     if not processes.is_first():
         return
     if as_json:
         click.echo(json.dumps(done))
     else:
         click.echo(f"{index_dir}: {', '.join(lines)}; it holds {done['images']}")
-
-
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count} images"
 
 
 def _add(index_dir, *, workdir, checkpoint, images, stream, flip, quiet, **choices):

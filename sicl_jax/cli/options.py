@@ -19,7 +19,13 @@ class _Index(click.Path):
         return super().convert(value, param, ctx)
 
 
-INDEX = _Index(file_okay=False, path_type=pathlib.Path)
+index = click.option(
+    "--index",
+    "index_dir",
+    type=_Index(file_okay=False, path_type=pathlib.Path),
+    required=True,
+    help="The index: a folder, or milvus://HOST/COLLECTION.",
+)
 
 workdir = click.option(
     "--workdir", type=FOLDER, required=True, help="The run's folder: config, logs, checkpoints."
@@ -98,6 +104,13 @@ def several(command):
         return command(*args, others=(coordinator, num_processes, process_id), **choices)
 
     return with_several
+
+
+def embedding(command):
+    """Adds how images are looked at, how many at a time, and what becomes of bad files."""
+    for option in (skip_bad, batch_size, flip, stream):
+        command = option(command)
+    return command
 
 
 def where(command):

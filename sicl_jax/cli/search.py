@@ -11,13 +11,7 @@ _PATH = click.Path(path_type=pathlib.Path)
 
 
 @click.command()
-@click.option(
-    "--index",
-    "index_dir",
-    type=options.INDEX,
-    required=True,
-    help="The index: a folder, or milvus://HOST/COLLECTION.",
-)
+@options.index
 @click.option("--query", type=_PATH, required=True, help="An image, or a folder of images.")
 @click.option(
     "--top", type=click.IntRange(1, 1000), default=10, show_default=True, help="Images to find."

@@ -10,7 +10,7 @@ _PATH = click.Path(path_type=pathlib.Path)
 
 
 @click.command()
-@click.option("--index", "index_dir", type=options.FOLDER, required=True, help="The index.")
+@options.index
 @click.option("--workdir", type=_PATH, help="Where the index's model is.  [default: where it was]")
 @click.option(
     "--checkpoint", metavar="best|latest|STEP", help="Of that run.  [default: the index's step]"
@@ -38,11 +38,19 @@ _PATH = click.Path(path_type=pathlib.Path)
 def command(index_dir, tokens, **choices):
     """Search an index in the browser, mark who is who, and export it.
 
-    The server answers to this machine alone unless there is a --token. It sees images that
+    The index has to be in a folder. The server answers to this machine alone unless there is a
+    --token. It sees images that
     `sicl-jax index` adds while it runs. Marks are kept in the index's folder, in people.json.
     """
+    from sicl_jax.errors import UsageError
+    from sicl_jax.retrieval import stores
     from sicl_jax.serve import run
 
+    if stores.is_milvus(index_dir):
+        raise UsageError(
+            f"--index {index_dir}: a server needs an index in a folder, where it keeps marks too; "
+            "use `sicl-jax search` and `cluster` with Milvus"
+        )
     run.serve(
         index_dir,
         tokens=run.tokens_of(tokens),

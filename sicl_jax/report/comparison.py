@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import os
 import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
@@ -131,7 +132,10 @@ def csv_text(groups: Sequence[Group]) -> str:
 
 def text_table(groups: Sequence[Group]) -> rich.table.Table:
     """The rows as a table for a terminal, in percent."""
-    shown = rich.table.Table("runs", "seeds", "protocol", *FIGURES.values(), title=_TITLE)
+    shown = rich.table.Table(title=_TITLE)
+    shown.add_column("runs", overflow="fold")  # Cut, they could not be told apart.
+    for name in ("seeds", "protocol", *FIGURES.values()):
+        shown.add_column(name)
     for row in rows(groups):
         cells = [_cell(row, name) for name in FIGURES]
         shown.add_row(row["runs"], str(row["seeds"]), row["protocol"], *cells)
@@ -153,6 +157,7 @@ def _cell(row: Mapping[str, Any], name: str) -> str:
 
 def page(groups: Sequence[Group]) -> str:
     """The comparison as one HTML file."""
+    groups, shared = _in_short(groups)
     parts = [("results", "Results", _results(groups)), ("curves", "Curves", _curves(groups))]
     if len(groups) > 1:
         parts.append(("config", "Configs", _differing(groups)))
@@ -161,21 +166,31 @@ def page(groups: Sequence[Group]) -> str:
     count = sum(len(group.runs) for group in groups)
     return document(
         "Comparison",
-        f"{count} runs, {len(groups)} configs",
+        f"{count} runs, {len(groups)} configs, in {shared}",
         state + "".join(html for _, _, html in parts),
         parts=[(name, title) for name, title, _ in parts],
     )
 
 
+def _in_short(groups: Sequence[Group]) -> tuple[list[Group], str]:
+    """The groups called by what their names do not share, and the folder that they share."""
+    folders = [os.path.abspath(group.name) for group in groups]  # noqa: PTH100 - links stay.
+    shared = os.path.commonpath([os.path.dirname(folder) for folder in folders])  # noqa: PTH120
+    names = [os.path.relpath(folder, shared) for folder in folders]
+    return [dataclasses.replace(g, name=n) for g, n in zip(groups, names, strict=True)], shared
+
+
 def _results(groups: Sequence[Group]) -> str:
     words = note(f"{_TITLE} (of the sample). The best checkpoint is that of the run's own choice.")
-    lines = [
-        [text(row["runs"]), str(row["seeds"]), text(row["protocol"])]
-        + [_cell(row, name) for name in FIGURES]
-        for row in rows(groups)
-    ]
-    head = ["runs", "seeds", "protocol", *FIGURES.values()]
-    return section("results", "Results", words, table(head, lines))
+    found, parts = rows(groups), []
+    for protocol in protocols(groups):
+        lines = [
+            [text(row["runs"]), str(row["seeds"]), *(_cell(row, name) for name in FIGURES)]
+            for row in found
+            if row["protocol"] == protocol
+        ]
+        parts += [element("h3", text(protocol)), table(["runs", "seeds", *FIGURES.values()], lines)]
+    return section("results", "Results", words, *parts)
 
 
 def _curves(groups: Sequence[Group]) -> str:

@@ -149,7 +149,8 @@ def csv_text(matrix: Matrix) -> str:
 
 def text_table(matrix: Matrix, figure: str) -> rich.table.Table:
     """The matrix of one figure for a terminal, in percent."""
-    shown = rich.table.Table("runs", title=describe(figure), title_justify="left")
+    shown = rich.table.Table(title=describe(figure), title_justify="left")
+    shown.add_column("runs", overflow="fold")
     for dataset in matrix.datasets:
         shown.add_column(rich.text.Text(dataset), justify="right")
     for row, group in enumerate(matrix.groups):

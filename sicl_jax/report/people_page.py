@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from sicl_jax.console import counted
 from sicl_jax.report.document import document, element, note, picture, section, text, thumb
 from sicl_jax.report.paging import in_pages
 from sicl_jax.retrieval.people import ALONE, People
@@ -30,9 +31,10 @@ def people_pages(
     order = sorted(people.trust, key=lambda person: (-len(people.members(person)), person))
     alone = people.members(ALONE)
     words = note(
-        f"{len(order)} groups, {len(alone)} images like no other. Trust is 1 where a group is the "
-        "same at a stricter and at a looser threshold; look at those with little first. In a "
-        "group, the images most like it come first. A group is a guess, never proof."
+        f"{counted(len(order), 'group')}, {counted(len(alone), 'image')} like no other. Trust is 1 "
+        "where a group is the same at a stricter and at a looser threshold; look at those with "
+        "little first. In a group, the images most like it come first. A group is a guess, never "
+        "proof."
     )
     for path, shown, links in in_pages(file, order, _GROUPS_A_PAGE):
         cards = [_card(people, person) for person in shown]

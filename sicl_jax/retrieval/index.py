@@ -8,6 +8,7 @@ Up to `FLAT_LIMIT` images the search is exact (a flat index); beyond, an inverte
 on the vectors that are there, and the search is approximate.
 """
 
+import abc
 import dataclasses
 import functools
 import itertools
@@ -124,7 +125,40 @@ class Hit:
     similarity: float
 
 
-class GalleryIndex:
+class Searchable(abc.ABC):
+    """What finds the files most like others, wherever their features are."""
+
+    @abc.abstractmethod
+    def nearest(
+        self, features: Float32[np.ndarray, "Q D"], count: int, where: Where
+    ) -> list[list[Hit]]:
+        """The files most like each query, at most so many, of those that may be found."""
+
+    def find(
+        self,
+        features: Float32[np.ndarray, "Q D"],
+        top: int,
+        *,
+        where: Where = Where(),  # noqa: B008 - frozen.
+        without: Sequence[Collection[str]] = (),
+    ) -> list[list[Hit]]:
+        """The files most like each query.
+
+        Args:
+            features: Of the queries.
+            top: At most so many.
+            where: Which images may be found.
+            without: For each query, paths that are not to be found; none if empty.
+        """
+        without = without or [()] * len(features)
+        found = self.nearest(features, top + max(map(len, without), default=0), where)
+        return [
+            [hit for hit in hits if hit.path not in left_out][:top]
+            for hits, left_out in zip(found, without, strict=True)
+        ]
+
+
+class GalleryIndex(Searchable):
     """Features of files, searchable.
 
     Attributes:
@@ -250,34 +284,19 @@ class GalleryIndex:
         similarities, rows = self._vectors.search(features, top, params=how)
         return Hits(rows, similarities)
 
-    def find(
-        self,
-        features: Float32[np.ndarray, "Q D"],
-        top: int,
-        *,
-        where: Where = Where(),  # noqa: B008 - frozen.
-        without: Sequence[Collection[str]] = (),
+    def nearest(
+        self, features: Float32[np.ndarray, "Q D"], count: int, where: Where
     ) -> list[list[Hit]]:
-        """The files most like each query.
-
-        Args:
-            features: Of the queries.
-            top: At most so many.
-            where: Which images may be found.
-            without: For each query, paths that are not to be found; none if empty.
-        """
-        without = without or [()] * len(features)
-        passed = self.facts.mask(where) if where else None
-        hits = self.search(features, top + max(map(len, without), default=0), passed)
-        found = []
-        for rows, similarities, left_out in zip(hits.rows, hits.similarities, without, strict=True):
-            of_query = [
+        """As `Searchable` says."""
+        hits = self.search(features, count, self.facts.mask(where) if where else None)
+        return [
+            [
                 Hit(self.entries[row].path, float(similarity))
                 for row, similarity in zip(rows, similarities, strict=True)
-                if row >= 0 and self.entries[row].path not in left_out
+                if row >= 0
             ]
-            found.append(of_query[:top])
-        return found
+            for rows, similarities in zip(hits.rows, hits.similarities, strict=True)
+        ]
 
     # ---- on disk ---------------------------------------------------------------------------
 

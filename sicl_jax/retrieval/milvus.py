@@ -21,7 +21,7 @@ from jaxtyping import Float32
 from sicl_jax.errors import UsageError, UserError, one_line
 from sicl_jax.retrieval.facts import Where, camera_reader, facts_of
 from sicl_jax.retrieval.folder import View
-from sicl_jax.retrieval.index import Entry, Hit
+from sicl_jax.retrieval.index import Entry, Hit, Searchable
 
 SCHEME = "milvus://"
 _ADDRESS = re.compile(r"milvus://(?:([\w.-]+)(?::(\d{1,5}))?|(/.+\.db))/([A-Za-z_]\w{0,199})")
@@ -32,7 +32,7 @@ _ROWS_A_TIME = 1000
 _MOST_FOUND = 16_384  # Milvus' own limit of results of one search.
 
 
-class MilvusIndex:
+class MilvusIndex(Searchable):
     """An index as `index.GalleryIndex` is one, in a collection of Milvus.
 
     Attributes:
@@ -185,29 +185,18 @@ class MilvusIndex:
         with _told(self.address):
             return sorted(every(), key=lambda row: row["id"])
 
-    def find(
-        self,
-        features: Float32[np.ndarray, "Q D"],
-        top: int,
-        *,
-        where: Where = Where(),  # noqa: B008 - frozen.
-        without: Sequence[Collection[str]] = (),
+    def nearest(
+        self, features: Float32[np.ndarray, "Q D"], count: int, where: Where
     ) -> list[list[Hit]]:
-        """The files most like each query, as `GalleryIndex.find`; Milvus itself filters."""
-        without = without or [()] * len(features)
-        wanted = min(_MOST_FOUND, top + max(map(len, without), default=0))
+        """As `Searchable` says; Milvus itself filters."""
         with _told(self.address):
             found = self._client.search(
-                self._name, data=np.asarray(features, np.float32).tolist(), limit=wanted,
-                filter=expression(where), output_fields=["path"], anns_field="vector",
+                self._name, data=np.asarray(features, np.float32).tolist(),
+                limit=min(_MOST_FOUND, count), filter=expression(where), output_fields=["path"],
+                anns_field="vector",
             )  # fmt: skip
         return [
-            [
-                Hit(hit["entity"]["path"], float(hit["distance"]))
-                for hit in hits
-                if hit["entity"]["path"] not in left_out
-            ][:top]
-            for hits, left_out in zip(found, without, strict=True)
+            [Hit(hit["entity"]["path"], float(hit["distance"])) for hit in hits] for hits in found
         ]
 
 

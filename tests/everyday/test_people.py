@@ -106,7 +106,7 @@ def test_the_command_writes_a_list_folders_and_a_page(sicl, index, tmp_path):
     html = page.read_text()
     assert html.count("<article") == 3 and html.count("<img ") == 13 and 'id="alone"' in html
     code, out, err = sicl(*base, "--folders", tmp_path / "sorted")
-    assert code == 0 and "13 images: 3 persons, 1 images alone" in out, err
+    assert code == 0 and "13 images: 3 persons, 1 image alone" in out, err
     folders = sorted(p.name for p in (tmp_path / "sorted").iterdir() if p.is_dir())
     assert folders == ["alone", "person_0001", "person_0002", "person_0003"]
     copies = sorted((tmp_path / "sorted").rglob("*.png"))

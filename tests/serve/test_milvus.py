@@ -71,6 +71,8 @@ def test_what_is_wrong_is_told_in_a_line(sicl, address, tmp_path):
             stores.open_index(bad)
     code, _, error = sicl("search", "--index", address, "--query", tmp_path)
     assert code == 1 and "no images here" in error and error.count("\n") == 1
+    code, _, error = sicl("serve", "--index", address)
+    assert code == 2 and "a server needs an index in a folder" in error and error.count("\n") == 1
 
 
 @pytest.fixture
