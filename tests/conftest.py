@@ -9,9 +9,13 @@ import pytest
 
 _TESTS = pathlib.Path(__file__).parent
 # Most of the suite's time is XLA compiling small programs. Tests compile the same few again and
-# again, in processes of their own too; and on CPUs, where what takes long to run is not compiled
-# (convolutions, matrix products), with fewer passes and its older, quicker emitter of kernels.
-_QUICK = "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
+# again, in processes of their own too; and without optimising loops, in one piece and with the
+# older emitter of kernels, which takes a fifth of the time: convolutions and matrix products, what
+# takes long to run, are libraries' on CPUs.
+_QUICK = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
+    "--xla_cpu_parallel_codegen_split_count=1"
+)
 if "PYTEST_XDIST_WORKER" not in os.environ:  # Workers are given their parent's environment.
     os.environ["XLA_FLAGS"] = f"{_QUICK} {os.environ.get('XLA_FLAGS', '')}".strip()
     _COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
