@@ -2,7 +2,6 @@
 
 import ast
 import dataclasses
-import functools
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,28 +16,26 @@ from sicl_jax import clustering, optimizers
 from sicl_jax import config as configs
 from sicl_jax.data.augment import AugmentConfig, Draws, apply, normalize, rectangles
 from sicl_jax.data.pixels import Form
-from sicl_jax.data.samplers import draw_pseudo_identities
 from sicl_jax.evaluation import FeatureSet, rules
 from sicl_jax.evaluation.distances import distance_rows
 from sicl_jax.evaluation.metrics import summarize
 from sicl_jax.evaluation.ranking import rank
 from sicl_jax.losses import cluster_contrast
 from sicl_jax.memory import prototypes_of, update_cluster_memory
-from sicl_jax.methods.base import TrainState, Weights
+from sicl_jax.methods.base import Weights
 from sicl_jax.methods.cluster_contrast.method import ClusterContrast
+from sicl_jax.methods.cluster_contrast.verify_sampler import check_sampler
 from sicl_jax.models.encoder import Encoder
 from sicl_jax.models.layers import Frozen, l2_normalize
 from sicl_jax.models.resnet import GeneralizedMean, ResNetConfig
 from sicl_jax.verify import Check, Golden
-from sicl_jax.verify.checks import norm_error, relative_error
-from sicl_jax.verify.files import Arrays
+from sicl_jax.verify.checks import Arrays, array_errors, norm_error, relative_error
 from sicl_jax.verify.schp import draw
 from sicl_jax.weights import torch_names
 
 _MODEL, _GRADIENT = 1e-4, 1e-3
 _MEMORY, _MEMORY_GRADIENT = 1e-6, 1e-5
 _EPOCH, _SCHEDULE, _EVALUATION, _AUGMENTATION = 1e-5, 1e-6, 1e-6, 1e-6
-_SHARES, _PASSES = 0.12, 3000
 _FIRST, _LATER, _CHANGE = 1e-4, 1e-3, 1e-2
 _FROZEN = "feat_bn.bias"
 
@@ -103,44 +100,6 @@ def check_epoch(golden: Golden) -> Iterator[Check]:
     yield golden.check("memory", _in_their_order(memory.rows, labels, theirs), _EPOCH)
 
 
-def check_sampler(golden: Golden) -> Iterator[Check]:
-    """`sampler.npz`: passes by the published generators' draws; statistics by our own."""
-    labels = golden["labels"]
-    options = {"num_instances": int(golden["num_instances"])}
-    for case, cameras in {"camera": golden["cameras"], "nocam": None}.items():
-        for number, seed in enumerate(golden["seeds"].tolist()):
-            expected = golden.expected(f"{case}_pass{number}")
-            rng = _PublishedDraws(seed, golden[f"{case}_order{number}"])
-            drawn = draw_pseudo_identities(
-                labels, cameras, steps=1, batch_size=len(expected), rng=rng, **options
-            )
-            error = relative_error(drawn[0], expected)
-            yield golden.verdict(f"{case}_pass{number}", error, 0.0)
-
-        expected = golden.expected(f"{case}_batches")
-        passes = golden.with_prefix(f"{case}_batches_pass")
-        rng = _RecordedDraws([passes[name] for name in sorted(passes)], labels)
-        steps, batch_size = expected.shape
-        drawn = draw_pseudo_identities(
-            labels, cameras, steps=steps, batch_size=batch_size, rng=rng, **options
-        )
-        yield golden.verdict(f"{case}_batches", relative_error(drawn, expected), 0.0)
-
-        length = len(golden.expected(f"{case}_pass0"))
-        passes = draw_pseudo_identities(
-            labels,
-            cameras,
-            steps=_PASSES,
-            batch_size=length,
-            rng=np.random.default_rng(0),
-            **options,
-        )
-        counts = np.stack([np.bincount(drawn, minlength=len(labels)) for drawn in passes])
-        yield golden.check(f"{case}_mean_count", counts.mean(axis=0), _SHARES)
-        repeated = np.stack([np.bincount(labels, row > 1) > 0 for row in counts])
-        yield golden.check(f"{case}_repeated_share", repeated.mean(axis=0), _SHARES)
-
-
 def check_schedule(golden: Golden) -> Iterator[Check]:
     """`schedule.npz`: the rate of every epoch."""
     for prefix in ("", "other_"):
@@ -196,56 +155,36 @@ def check_augmentation(golden: Golden) -> Iterator[Check]:
 
 def check_train_steps(golden: Golden) -> Iterator[Check]:
     """`train_steps*.npz`: two epochs of the main program, and the test after them."""
-    method = ClusterContrast(_training_config(golden))
-    images = jnp.asarray(golden["images"].transpose(0, 2, 3, 1))
-    embed = jax.jit(lambda weights, images: _embed(method, weights, images))
-    initial = published_arrays(golden)
-    model = method.abstract_model()
-    torch_names.assign(method.names(model), initial, golden.file)
-    weights = Weights.of(model)
-    rows = golden["batches"][0, 0]
-    features = jax.jit(lambda weights: _train_feature(method, weights, images[rows]))(weights)
-    yield golden.check("step0_features", features, _FIRST)
+    compute = TrainSteps(golden)
+    ours, initial = compute(golden), published_arrays(golden)
+    for epoch in range(len(golden["batches"])):
+        yield golden.check_partition(f"epoch{epoch}_labels", ours[f"epoch{epoch}_labels"])
 
-    step = jax.jit(functools.partial(_step, method))
-    state = method.start(weights, ())
-    losses, rates = [], []
-    for epoch, batches in enumerate(golden["batches"]):
-        tolerance = _FIRST if epoch == 0 else _LATER
-        features = np.asarray(embed(state.weights, images))
-        yield golden.check(f"epoch{epoch}_features", features, tolerance)
-        labels, theirs = method.cluster(features), golden.expected(f"epoch{epoch}_labels")
-        yield golden.check_partition(f"epoch{epoch}_labels", labels)
-        memory = method.memory_of(labels, features)
-        found = _in_their_order(memory.rows, labels, theirs)
-        yield golden.check(f"epoch{epoch}_memory", found, tolerance)
-        clock = dataclasses.replace(state.clock, epoch=jnp.asarray(epoch, jnp.int32))
-        state = dataclasses.replace(state, memory=memory, clock=clock)
-        for rows in batches:
-            state, metrics = step(state, images[rows], jnp.asarray(rows))
-            losses.append(float(metrics["loss"]))
-        rates.append(float(metrics["learning_rate"]))
-        found = _in_their_order(state.memory.rows, labels, theirs)
-        yield golden.check(f"epoch{epoch}_memory_after", found, _LATER)
-    losses = np.reshape(losses, golden.expected("losses").shape)
-    first = relative_error(losses[0, 0], golden.expected("losses")[0, 0])
-    yield golden.verdict("losses of the first step", first, _FIRST)
-    yield golden.check("losses", losses, _LATER)
-    yield golden.check("rates", rates, _SCHEDULE)
-    final = torch_names.collect(method.names(method.model(state.weights)))
-    yield from _check_final(golden, initial, final)
-    yield golden.check("final_embedding", embed(state.weights, images), _LATER)
+    def errors(actual: Arrays, expected: Arrays) -> dict[str, float]:
+        found = array_errors(actual, expected)
+        first = relative_error(actual["losses"][0, 0], expected["losses"][0, 0])
+        found["losses of the first step"] = first
+        # Four steps move a weight by a thousandth: weights alone would agree without any.
+        moves = (
+            {name: arrays["final_*"][name] - initial[name] for name in expected["final_*"]}
+            for arrays in (actual, expected)
+        )
+        found["final_* less the initial ones (norm)"] = norm_error(*moves)
+        return found
 
-    test = np.asarray(
-        embed(state.weights, jnp.asarray(golden["test_images"].transpose(0, 2, 3, 1)))
+    tolerances = {"step0_features": _FIRST}
+    for epoch in range(len(golden["batches"])):
+        before = _LATER if epoch else _FIRST
+        tolerances |= {f"epoch{epoch}_features": before, f"epoch{epoch}_memory": before}
+        tolerances[f"epoch{epoch}_memory_after"] = _LATER
+    tolerances |= {"losses of the first step": _FIRST, "losses": _LATER, "rates": _SCHEDULE}
+    tolerances |= {"final_*": _LATER, "final_statistics": _LATER}
+    tolerances |= {"final_* less the initial ones (norm)": _CHANGE}
+    tolerances |= {"final_change_statistics": _CHANGE, "final_embedding": _LATER}
+    tolerances |= {"map": _LATER, "cmc": _LATER}
+    yield from golden.check_controlled(
+        lambda other: ours if other is golden else compute(other), tolerances, errors=errors
     )
-    tested = FeatureSet(
-        test, {"identity": golden["test_identities"], "camera": golden["test_cameras"]}
-    )
-    is_query = np.arange(len(test)) < int(golden["num_query"])
-    result = _standard(tested.take(is_query), tested.take(~is_query))
-    yield golden.check("map", result.mAP, _LATER)
-    yield golden.check("cmc", _cmc(result, len(golden.expected("cmc"))), _LATER)
 
 
 CHECKS = {
@@ -373,56 +312,13 @@ def summary(array: np.ndarray) -> np.ndarray:
     return np.array([np.mean(array), np.std(array), np.linalg.norm(array)])
 
 
-# ---- clusters and samplers ------------------------------------------------------------------
+# ---- clusters -----------------------------------------------------------------------------
 
 
 def _in_their_order(rows: jax.Array, labels: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     """Rows by our label numbers in the order of theirs."""
     first = [np.flatnonzero(theirs == number)[0] for number in range(theirs.max() + 1)]
     return np.asarray(rows)[labels[first]]
-
-
-class _PublishedDraws:
-    """The published sampler's two generators in the place of one of NumPy's."""
-
-    def __init__(self, seed: int, order: np.ndarray):
-        self._first, self._others = random.Random(seed), np.random.RandomState(seed)
-        self._order = order
-
-    def permutation(self, count: int) -> np.ndarray:
-        """The recorded order of clusters."""
-        del count
-        return self._order
-
-    def choice(self, images: np.ndarray, size: int | None = None, replace: bool = True):
-        """A first image of a cluster, or the others."""
-        if size is None:
-            return self._first.choice(images)
-        return self._others.choice(images, size, replace)
-
-
-class _RecordedDraws:
-    """Passes that were drawn before, to see how they are cut into batches."""
-
-    def __init__(self, passes: list[np.ndarray], labels: np.ndarray):
-        self._passes, self._labels = iter(passes), labels
-        self._images: Iterator[int] = iter(())
-
-    def permutation(self, count: int) -> np.ndarray:
-        """The order of clusters in the next pass."""
-        images = next(self._passes)
-        self._images = iter(images.tolist())
-        _, first = np.unique(self._labels[images], return_index=True)
-        order = self._labels[images][np.sort(first)]
-        assert len(order) == count
-        return order
-
-    def choice(self, images: np.ndarray, size: int | None = None, replace: bool = True):
-        """The next images of the pass."""
-        del images, replace
-        if size is None:
-            return next(self._images)
-        return np.array([next(self._images) for _ in range(size)])
 
 
 # ---- augmentation ---------------------------------------------------------------------------
@@ -499,41 +395,79 @@ def _training_config(golden: Golden):
     )
 
 
-def _embed(method: ClusterContrast, weights: Weights, images: jax.Array) -> jax.Array:
-    return method.model(weights).embed(normalize(images))
+class TrainSteps:
+    """Runs a file's epochs.
 
-
-def _train_feature(method: ClusterContrast, weights: Weights, images: jax.Array) -> jax.Array:
-    model = method.model(weights)
-    return model.feature(model.pool(normalize(images), train=True), train=True)
-
-
-def _step(method: ClusterContrast, state: TrainState, images: jax.Array, indexes: jax.Array):
-    return method.step(
-        state,
-        lambda model, memory: method.contrast(model, memory, normalize(images), indexes),
-    )
-
-
-def _check_final(golden: Golden, initial: dict, final: dict) -> Iterator[Check]:
-    """Weights and statistics after training; and, apart, how far training moved them.
-
-    Four steps move a weight by a thousandth, so the weights alone would agree without any.
+    Args:
+        golden: The file, for the fields of the config.
     """
-    names = golden["parameter_names"].tolist()
-    others = ("final_statistics", "final_change_statistics", "final_embedding")
-    theirs = golden.expected_with_prefix("final_", but_not=others)
-    yield golden.check_group("final_*", final, theirs, _LATER)
-    found = {name: summary(final[name]) for name in names}
-    expected = dict(zip(names, golden.expected("final_statistics"), strict=True))
-    yield golden.check_group("final_statistics", found, expected, _LATER)
 
-    ours = {name: final[name] - initial[name] for name in theirs}
-    error = norm_error(ours, {name: theirs[name] - initial[name] for name in theirs})
-    yield golden.verdict("final_* less the initial ones (norm)", error, _CHANGE)
-    found = {name: summary(final[name] - initial[name]) for name in names}
-    expected = dict(zip(names, golden.expected("final_change_statistics"), strict=True))
-    yield golden.check_group("final_change_statistics", found, expected, _CHANGE)
+    def __init__(self, golden: Golden):
+        self._method = method = ClusterContrast(_training_config(golden))
+
+        @jax.jit
+        def feature(weights, images):
+            model = method.model(weights)
+            return model.feature(model.pool(normalize(images), train=True), train=True)
+
+        @jax.jit
+        def step(state, images, indexes):
+            return method.step(
+                state,
+                lambda model, memory: method.contrast(model, memory, normalize(images), indexes),
+            )
+
+        self._feature, self._step = feature, step
+        self._embed = jax.jit(lambda weights, x: method.model(weights).embed(normalize(x)))
+
+    def __call__(self, golden: Golden) -> Arrays:
+        """What the file holds of each epoch and of the model after the last one."""
+        method, initial = self._method, published_arrays(golden)
+        images, test_images = (
+            jnp.asarray(golden[name].transpose(0, 2, 3, 1)) for name in ("images", "test_images")
+        )
+        model = method.abstract_model()
+        torch_names.assign(method.names(model), initial, golden.file)
+        state = method.start(Weights.of(model), ())
+        found = {"step0_features": self._feature(state.weights, images[golden["batches"][0, 0]])}
+        losses, rates = [], []
+        for epoch, batches in enumerate(golden["batches"]):
+            features = np.asarray(self._embed(state.weights, images))
+            labels, theirs = method.cluster(features), golden.expected(f"epoch{epoch}_labels")
+            memory = method.memory_of(labels, features)
+            clock = dataclasses.replace(state.clock, epoch=jnp.asarray(epoch, jnp.int32))
+            state = dataclasses.replace(state, memory=memory, clock=clock)
+            for rows in batches:
+                state, metrics = self._step(state, images[rows], jnp.asarray(rows))
+                losses.append(float(metrics["loss"]))
+            rates.append(float(metrics["learning_rate"]))
+            found |= {
+                f"epoch{epoch}_features": features,
+                f"epoch{epoch}_labels": labels,
+                f"epoch{epoch}_memory": _in_their_order(memory.rows, labels, theirs),
+                f"epoch{epoch}_memory_after": _in_their_order(state.memory.rows, labels, theirs),
+            }
+        found |= {"losses": np.reshape(losses, golden["batches"].shape[:2]), "rates": rates}
+        final = torch_names.collect(method.names(method.model(state.weights)))
+        names = golden["parameter_names"].tolist()
+        kept = golden.with_prefix("final_")
+        tested = self._tested(golden, self._embed(state.weights, test_images))
+        return found | {
+            "final_*": {name: final[name] for name in kept if name in final},
+            "final_statistics": np.stack([summary(final[name]) for name in names]),
+            "final_change_statistics": np.stack(
+                [summary(final[name] - initial[name]) for name in names]
+            ),
+            "final_embedding": self._embed(state.weights, images),
+            "map": tested.mAP,
+            "cmc": _cmc(tested, len(golden.expected("cmc"))),
+        }
+
+    def _tested(self, golden: Golden, features: jax.Array):
+        labels = {"identity": golden["test_identities"], "camera": golden["test_cameras"]}
+        tested = FeatureSet(np.asarray(features), labels)
+        is_query = np.arange(len(tested)) < int(golden["num_query"])
+        return _standard(tested.take(is_query), tested.take(~is_query))
 
 
 def _standard(query: FeatureSet, gallery: FeatureSet, distances=None):
