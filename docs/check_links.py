@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 _MARKDOWN = re.compile(r"\]\(([^()\s]+)\)")
 _HTML = re.compile(r'\b(?:href|src)="([^"]+)"')
-_CODE = re.compile(r"```.*?```|<pre.*?</pre>|`[^`\n]*`", re.DOTALL)
+_CODE = re.compile(r"```.*?```|<pre.*?</pre>|<script.*?</script>|`[^`\n]*`", re.DOTALL)
 
 
 def dead_links(path: pathlib.Path) -> Iterator[str]:
@@ -45,7 +45,8 @@ def _leads(file: pathlib.Path, link: str) -> bool:
 def _anchors(file: pathlib.Path) -> set[str]:
     text = file.read_text("utf-8")
     if file.suffix == ".html":
-        return set(re.findall(r'\bid="([^"]+)"', text))
+        found = set(re.findall(r'\bid="([^"]+)"', text))
+        return found | {f"{name}.__init__" for name in found}  # As pdoc names constructors.
     titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     plain = (re.sub(r"[^\w\- ]", "", title.lower()) for title in titles)
     return {title.replace(" ", "-") for title in plain}
