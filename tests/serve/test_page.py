@@ -1,5 +1,7 @@
 """The page in a real browser: search, mark, filter, group, export, a phone, the keyboard alone."""
 
+import base64
+
 import browser
 import pytest
 from serving import TOKEN, create, listening
@@ -76,6 +78,25 @@ def test_search_mark_filter_group_and_export(page, crops):
         code = f"fetch(document.getElementById({link!r}).href)"
         got = page.run(f"{code}.then((a) => [a.status, a.headers.get('content-type')])")
         assert got[0] == 200 and got[1].startswith(kind)
+
+
+@pytest.mark.parametrize("way", ["drop", "paste"])
+def test_a_photograph_is_dropped_or_pasted(page, crops, way):
+    file = crops / "cam1" / "p0_20260310_080512.png"
+    data = base64.b64encode(file.read_bytes()).decode()
+    event = {
+        "drop": "new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true})",
+        "paste": "new ClipboardEvent('paste', {clipboardData: data, bubbles: true})",
+    }
+    page.run(
+        f"(() => {{ const bytes = Uint8Array.from(atob('{data}'), (c) => c.charCodeAt(0));"
+        "const data = new DataTransfer();"
+        "data.items.add(new File([bytes], 'someone.png', {type: 'image/png'}));"
+        f"document.getElementById('drop').dispatchEvent({event[way]}); }})()"
+    )
+    page.wait("document.querySelectorAll('.marks').length === 24")
+    assert page.run("document.querySelector('#results b').textContent") == "1.000"
+    assert page.run("document.querySelector('#results .pic').image.name") == file.name
 
 
 def test_with_the_keyboard_alone(page):

@@ -1,5 +1,8 @@
 """Searches while images are added, judged by brute force; marks and additions under kill -9."""
 
+import contextlib
+import http.client
+import itertools
 import json
 import pathlib
 import signal
@@ -12,7 +15,10 @@ import numpy as np
 import pytest
 from serving import client_of
 
+import sicl_jax
+from sicl_jax.data.pictures import list_images
 from sicl_jax.retrieval import build
+from sicl_jax.retrieval.folder import View
 from sicl_jax.retrieval.index import Entry, GalleryIndex
 from sicl_jax.serve.gallery import image_id
 from sicl_jax.serve.marks import Marks
@@ -139,6 +145,59 @@ def test_additions_survive_a_kill(tmp_path):
         np.testing.assert_array_equal(
             index.features()[first : first + 50], unit_rows(50, 64, seed=first)
         )
+
+
+_SERVE = [sys.executable, "-c", "from sicl_jax.cli import main; main()", "serve", "--port", "0"]
+
+
+def ask(address, path, **asked):
+    """What a server of this machine answers."""
+    server = http.client.HTTPConnection(address, timeout=60)
+    headers = {"X-Sicl-Jax": "1", "Content-Type": "application/json"}
+    server.request("POST" if asked else "GET", path, json.dumps(asked) if asked else None, headers)
+    answer = server.getresponse()
+    assert answer.status == 200, answer.read()
+    return json.loads(answer.read())
+
+
+@contextlib.contextmanager
+def serving(folder):
+    """A server's process, and where it listens."""
+    command = [*_SERVE, "--index", folder]
+    program = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        started = next(line for line in program.stderr if line.startswith("http://"))
+        yield program, started.split()[0].removeprefix("http://")
+    finally:
+        program.kill()
+        program.wait()
+
+
+def test_a_server_that_is_killed_while_images_and_marks_are_added(crops, tmp_path):
+    model, names = sicl_jax.load("drawn-people"), list_images(crops)
+    index = GalleryIndex(model.about(), View("rgb", False), 64)
+    index.add(Entry.below(crops, names), unit_rows(len(names), 64))
+    index.save(tmp_path)
+    ids = [image_id(entry.path) for entry in index.entries]
+    told = {}  # The person that an image was given to last.
+    with serving(tmp_path) as (program, address):
+        health = ask(address, "/api/health")
+        assert health["status"] == "ok" and health["model"] == model.fingerprint
+        with pytest.raises((OSError, http.client.HTTPException)):
+            for image in itertools.cycle(ids):
+                index.add(entries(5, 5 * len(index)), unit_rows(5, 64, seed=len(index)))
+                index.save(tmp_path)
+                under_way = image
+                told[image] = ask(address, "/api/mark", images=[image], mark="same")["id"]
+                if len(told) == 5:
+                    threading.Timer(0.01, program.kill).start()
+        assert program.wait() == -signal.SIGKILL
+    told.pop(under_way, None)  # It may have been moved without that having been told.
+    with serving(tmp_path) as (program, address):
+        assert ask(address, "/api/health")["images"] == len(index)
+        for image, person in told.items():
+            held = ask(address, f"/api/people/{person}")["images"]
+            assert [each["id"] for each in held] == [image]
 
 
 def test_an_index_that_was_stopped_goes_on(model, crops, made_index, tmp_path, monkeypatch):
