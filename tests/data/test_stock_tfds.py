@@ -23,31 +23,44 @@ from sicl_jax.data.store import record_digest
 _REPOSITORY = pathlib.Path(__file__).parents[2]
 _BUILDERS = _REPOSITORY / "tfds_builders"
 
-# Loads with TensorFlow, once decoded and once as stored, and tells what it has got.
-_LOAD = """
-import hashlib, json, sys
+# Runs `tfds build` in each folder, then loads with TensorFlow, decoded and as stored, and tells
+# what it has got. One process for all: TensorFlow takes long to begin.
+_BUILD_AND_LOAD = """
+import json, os, sys
+from absl import app
 import tensorflow_datasets as tfds
-name, data_dir = sys.argv[1:]
+from tensorflow_datasets.scripts.cli import main as cli
 labels = ("identity", "camera", "clothes", "tracklet", "modality")
 pictures = ("image", "mask", "face", "face_restored")
 raw = {key: tfds.decode.SkipDecoding() for key in pictures}
-told = {}
-for split in tfds.builder(name, data_dir=data_dir).info.splits:
-    stored = tfds.as_numpy(tfds.load(name, data_dir=data_dir, split=split, decoders=raw))
-    decoded = tfds.as_numpy(tfds.load(name, data_dir=data_dir, split=split))
-    told[split] = [
-        {
-            "pictures": {
-                key: example[key].hex() if example.get("has_" + key, True) else None
-                for key in pictures
-            },
-            "file_name": example["file_name"].decode(),
-            "shapes": [list(pixels["image"].shape), list(pixels["mask"].shape)],
-        }
-        | {key: int(example[key]) for key in labels}
-        for example, pixels in zip(stored, decoded, strict=True)
-    ]
-json.dump(told, sys.stdout)
+
+def load(name, data_dir):
+    told = {}
+    for split in tfds.builder(name, data_dir=data_dir).info.splits:
+        stored = tfds.as_numpy(tfds.load(name, data_dir=data_dir, split=split, decoders=raw))
+        decoded = tfds.as_numpy(tfds.load(name, data_dir=data_dir, split=split))
+        told[split] = [
+            {
+                "pictures": {
+                    key: example[key].hex() if example.get("has_" + key, True) else None
+                    for key in pictures
+                },
+                "file_name": example["file_name"].decode(),
+                "shapes": [list(pixels["image"].shape), list(pixels["mask"].shape)],
+            }
+            | {key: int(example[key]) for key in labels}
+            for example, pixels in zip(stored, decoded, strict=True)
+        ]
+    return told
+
+for folder, data_dir, name, *options in json.loads(sys.argv[1]):
+    os.chdir(folder)
+    words = ["tfds", "build", f"--manual_dir={folder}/dummy_data", f"--data_dir={data_dir}"]
+    try:
+        app.run(cli.main, [*words, *options], flags_parser=cli._parse_flags)
+    except SystemExit as ended:
+        assert not ended.code, name
+    json.dump(load(name, data_dir) if name else None, open(f"{data_dir}/told.json", "w"))
 """
 
 
@@ -61,27 +74,31 @@ def tensorflow_python() -> str:
     return python
 
 
-def run(python, *arguments, cwd=None):
+@pytest.fixture(scope="module")
+def built(tensorflow_python, tmp_path_factory) -> pathlib.Path:
+    """A folder `NAME` for each builder, `array_record` and `tfrecord` for formats."""
+    target, todo = tmp_path_factory.mktemp("stock"), []
+    for name in raw_trees.WRITERS:
+        full = raw_trees.CONFIGS.get(name, name)
+        config = full.partition("/")[2]  # Without one all of them are built.
+        options = [f"--config={config}"] if config else []
+        todo.append([_BUILDERS / name, target / name, full, *options])
+    for kind in ("array_record", "tfrecord"):
+        todo.append([_BUILDERS / "prcc", target / kind, "", f"--file_format={kind}"])
+    words = json.dumps([[str(word) for word in each] for each in todo])
     environment = os.environ | {"PYTHONPATH": str(_REPOSITORY), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [python, *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    command = [tensorflow_python, "-c", _BUILD_AND_LOAD, words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return target
 
 
 @pytest.mark.parametrize("name", raw_trees.WRITERS)
-def test_both_ways_give_the_same_examples(name, tensorflow_python, tmp_path):
+def test_both_ways_give_the_same_examples(name, built, tmp_path):
     """`tfds build` in the builder's folder, its default format read by `tfds.load`."""
-    folder = _BUILDERS / name
-    dummy_data = folder / "dummy_data"
+    dummy_data, stock = _BUILDERS / name / "dummy_data", built / name
+    told = json.loads((stock / "told.json").read_text())
     name = raw_trees.CONFIGS.get(name, name)
-    main = "tensorflow_datasets.scripts.cli.main"
-    options = [f"--manual_dir={dummy_data}", f"--data_dir={tmp_path / 'stock'}"]
-    if config := name.partition("/")[2]:  # Else all of them are built.
-        options.append(f"--config={config}")
-    run(tensorflow_python, "-m", main, "build", *options, cwd=folder)
-    told = json.loads(run(tensorflow_python, "-c", _LOAD, name, tmp_path / "stock"))
-
     store = prepare(Request(name, tmp_path / "data", dummy_data)).store
     assert {split: len(examples) for split, examples in told.items()} == store.examples
     for split, examples in told.items():
@@ -95,23 +112,14 @@ def test_both_ways_give_the_same_examples(name, tensorflow_python, tmp_path):
                 for key, file in example.pop("pictures").items()
             }
             assert record_digest(stock) == record_digest(mine[example["file_name"]])
-    noted = json.loads((tmp_path / f"stock/{name}/1.0.0/metadata.json").read_text())
+    noted = json.loads((stock / name / "1.0.0/metadata.json").read_text())
     assert noted["fingerprint"] == store.metadata["fingerprint"]
 
 
-def test_array_record_built_by_tfds_is_loaded_here(tensorflow_python, tmp_path):
+def test_array_record_built_by_tfds_is_loaded_here(built):
     from sicl_jax.data.dataset import load_dataset
     from sicl_jax.errors import UserError
 
-    dummy_data = _BUILDERS / "prcc/dummy_data"
-    main = "tensorflow_datasets.scripts.cli.main"
-    for file_format in ("tfrecord", "array_record"):
-        options = [
-            f"--manual_dir={dummy_data}",
-            f"--data_dir={tmp_path / file_format}",
-            f"--file_format={file_format}",
-        ]
-        run(tensorflow_python, "-m", main, "build", *options, cwd=_BUILDERS / "prcc")
-    assert len(load_dataset("prcc", tmp_path / "array_record").split("train")) == 6
+    assert len(load_dataset("prcc", built / "array_record").split("train")) == 6
     with pytest.raises(UserError, match="holds tfrecord files"):
-        load_dataset("prcc", tmp_path / "tfrecord")
+        load_dataset("prcc", built / "tfrecord")
