@@ -107,11 +107,11 @@ def test_both_ways_give_the_same_examples(name, built, tmp_path):
         for example in examples:
             shapes = example.pop("shapes")
             assert shapes[0] == shapes[1]
-            stock = example | {
+            theirs = example | {
                 key: None if file is None else bytes.fromhex(file)
                 for key, file in example.pop("pictures").items()
             }
-            assert record_digest(stock) == record_digest(mine[example["file_name"]])
+            assert record_digest(theirs) == record_digest(mine[example["file_name"]])
     noted = json.loads((stock / name / "1.0.0/metadata.json").read_text())
     assert noted["fingerprint"] == store.metadata["fingerprint"]
 
