@@ -28,10 +28,10 @@ from step_speed import Run
 
 from sicl_jax import config as configs
 from sicl_jax import devices, methods
-from sicl_jax.methods.base import Clock
 from sicl_jax.methods.cclnet.losses import match
 from sicl_jax.methods.cclnet.memories import PromptMemory
 from sicl_jax.methods.source import Source
+from sicl_jax.methods.state import Clock
 from sicl_jax.training import feeds, steps
 
 _PER_CLUSTER = 4

@@ -26,7 +26,8 @@ from sicl_jax.data.prepare import Request, prepare
 from sicl_jax.fields import Field
 from sicl_jax.inference import load_run
 from sicl_jax.losses import cross_entropy
-from sicl_jax.methods.base import Aux, Method
+from sicl_jax.methods.base import Method
+from sicl_jax.methods.state import Aux
 from sicl_jax.models.encoder import Encoder
 from sicl_jax.models.layers import Linear, Normal, l2_normalize
 from sicl_jax.models.resnet import ResNetConfig

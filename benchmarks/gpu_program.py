@@ -31,8 +31,9 @@ from jax.experimental import topologies
 from sicl_jax import config as configs
 from sicl_jax import devices, methods
 from sicl_jax.data.dataset import Split
-from sicl_jax.methods.base import Method, TrainState, Weights
+from sicl_jax.methods.base import Method
 from sicl_jax.methods.source import abstract_state
+from sicl_jax.methods.state import TrainState, Weights
 from sicl_jax.training import steps
 
 # H100 SXM5: what XLA wants to know of it, and the rates on its data sheet.

@@ -9,9 +9,10 @@ import numpy as np
 
 from sicl_jax.data.dataset import Split
 from sicl_jax.memory import padded_clusters
-from sicl_jax.methods.base import Method, TrainState
+from sicl_jax.methods.base import Method
 from sicl_jax.methods.cclnet import losses
 from sicl_jax.methods.source import begin
+from sicl_jax.methods.state import TrainState
 
 _BLACK = np.uint8(0)
 

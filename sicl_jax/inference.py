@@ -24,8 +24,9 @@ from sicl_jax import devices, methods
 from sicl_jax.data import pictures
 from sicl_jax.data.pictures import Picture
 from sicl_jax.errors import UsageError, UserError
-from sicl_jax.methods.base import Method, Weights
+from sicl_jax.methods.base import Method
 from sicl_jax.methods.embedder import Embedder
+from sicl_jax.methods.state import Weights
 from sicl_jax.register import METHODS
 from sicl_jax.runs import saved, workdir
 from sicl_jax.weights import torchvision

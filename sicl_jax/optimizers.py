@@ -1,7 +1,7 @@
 """Optimisers and learning rates as a config describes them, chained from optax's parts.
 
 The published methods change their rate from epoch to epoch, and some have epochs of differing
-length, so a schedule is a function of the run's clock (`methods.base.Clock`) and not of the number
+length, so a schedule is a function of the run's clock (`methods.state.Clock`) and not of the number
 of updates: `update` takes `clock` beside what every optax transformation takes.
 """
 

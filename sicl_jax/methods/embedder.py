@@ -10,7 +10,8 @@ import numpy as np
 from sicl_jax import devices
 from sicl_jax.data.dataset import Split
 from sicl_jax.errors import UsageError
-from sicl_jax.methods.base import Batch, Method, Weights
+from sicl_jax.methods.base import Method
+from sicl_jax.methods.state import Batch, Weights
 
 _IN_FLIGHT = 4
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from sicl_jax import devices
 from sicl_jax.data.dataset import Split
-from sicl_jax.methods.base import Method, TrainState, Weights
+from sicl_jax.methods.base import Method
 from sicl_jax.methods.embedder import Embedder, batch_of, columns_of
+from sicl_jax.methods.state import TrainState, Weights
 
 
 class Source:

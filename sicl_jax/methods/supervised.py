@@ -18,7 +18,8 @@ from sicl_jax.data.augment import AugmentConfig
 from sicl_jax.data.dataset import Split
 from sicl_jax.errors import UsageError
 from sicl_jax.fields import Field
-from sicl_jax.methods.base import Batch, Method, Source, TrainState, Weights
+from sicl_jax.methods.base import Method, Source
+from sicl_jax.methods.state import Batch, TrainState, Weights
 from sicl_jax.models.osnet import OSNetConfig
 
 _EPOCHS = 140

@@ -18,7 +18,7 @@ from orbax.checkpoint.path import atomicity
 
 from sicl_jax import processes, schema
 from sicl_jax.errors import UserError, one_line
-from sicl_jax.methods.base import TrainState
+from sicl_jax.methods.state import TrainState
 from sicl_jax.runs import integrity
 from sicl_jax.runs.quiet import hush
 

@@ -19,7 +19,8 @@ from flax import nnx
 
 from sicl_jax import devices, methods
 from sicl_jax.errors import UsageError, UserError, one_line
-from sicl_jax.methods.base import Method, Weights
+from sicl_jax.methods.base import Method
+from sicl_jax.methods.state import Weights
 from sicl_jax.runs import integrity
 from sicl_jax.runs.checkpoints import Progress
 from sicl_jax.runs.quiet import hush

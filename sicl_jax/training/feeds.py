@@ -14,8 +14,8 @@ import jax
 import numpy as np
 
 from sicl_jax import devices
-from sicl_jax.methods.base import Batch
 from sicl_jax.methods.embedder import batch_of
+from sicl_jax.methods.state import Batch
 
 # Of a device's memory, for images, where `config.data.device_budget_gb` is 0: the rest is the
 # model's, its activations' and the memory banks'.

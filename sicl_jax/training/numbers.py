@@ -10,7 +10,7 @@ import numpy as np
 
 import sicl_jax
 from sicl_jax import devices
-from sicl_jax.methods.base import TrainState
+from sicl_jax.methods.state import TrainState
 
 
 def first_not_finite(metrics: Mapping[str, np.ndarray]) -> tuple[int, list[str]] | None:

@@ -16,7 +16,8 @@ from sicl_jax import processes
 from sicl_jax.data.dataset import Split
 from sicl_jax.errors import StoppedError, UserError
 from sicl_jax.methods import source
-from sicl_jax.methods.base import Clock, Method
+from sicl_jax.methods.base import Method
+from sicl_jax.methods.state import Clock
 from sicl_jax.runs import workdir
 from sicl_jax.runs.checkpoints import Checkpoints, Progress
 from sicl_jax.runs.metrics import MetricsLog, SilentLog

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from sicl_jax import devices
 from sicl_jax.data.dataset import Split
 from sicl_jax.errors import UsageError
-from sicl_jax.methods.base import Method, TrainState
+from sicl_jax.methods.base import Method
 from sicl_jax.methods.embedder import columns_of
+from sicl_jax.methods.state import TrainState
 from sicl_jax.training.feeds import Feed, ResidentFeed
 
 Metrics = dict[str, jax.Array]

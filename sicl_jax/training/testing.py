@@ -9,8 +9,8 @@ from sicl_jax.data.dataset import ReidDataset, Split, load_dataset
 from sicl_jax.errors import UserError
 from sicl_jax.evaluation.progress import MakeBar, silent
 from sicl_jax.inference import Model
-from sicl_jax.methods.base import Weights
 from sicl_jax.methods.embedder import Embedder, columns_of
+from sicl_jax.methods.state import Weights
 
 
 class Tester:

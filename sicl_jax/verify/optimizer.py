@@ -8,7 +8,7 @@ import optax
 
 from sicl_jax import config as configs
 from sicl_jax import optimizers
-from sicl_jax.methods.base import Clock
+from sicl_jax.methods.state import Clock
 from sicl_jax.verify.checks import Check
 from sicl_jax.verify.files import Golden
 

@@ -19,7 +19,7 @@ from sicl_jax.data.dataset import Split
 from sicl_jax.data.prepare import Request, prepare
 from sicl_jax.errors import StoppedError, UsageError, UserError
 from sicl_jax.export import write
-from sicl_jax.methods.base import Clock, TrainState, Weights
+from sicl_jax.methods.state import Clock, TrainState, Weights
 from sicl_jax.report.run_report import run_report
 from sicl_jax.training import loop, steps
 from sicl_jax.weights.torch_files import load_state_dict

@@ -17,9 +17,9 @@ from sicl_jax import devices, export, methods
 from sicl_jax.data.dataset import Split
 from sicl_jax.errors import UsageError, UserError
 from sicl_jax.methods import source
-from sicl_jax.methods.base import Batch, Clock, Weights
 from sicl_jax.methods.deskpro import verify, weights
 from sicl_jax.methods.deskpro.method import Kept
+from sicl_jax.methods.state import Batch, Clock, Weights
 from sicl_jax.methods.supervised import class_identities
 from sicl_jax.models.lmbn import flatten_columns, unit_columns
 from sicl_jax.training import loop

@@ -17,11 +17,11 @@ from sicl_jax import config as configs
 from sicl_jax import devices, methods
 from sicl_jax.data.dataset import Split
 from sicl_jax.errors import UsageError
-from sicl_jax.methods.base import Clock
 from sicl_jax.methods.cclnet.memories import Described
 from sicl_jax.methods.cclnet.model import Encoding
 from sicl_jax.methods.embedder import columns_of
 from sicl_jax.methods.source import Source
+from sicl_jax.methods.state import Clock
 from sicl_jax.training import feeds, loop, steps
 
 STEPS = 4

@@ -15,7 +15,8 @@ from sicl_jax import config as configs
 from sicl_jax import methods
 from sicl_jax.errors import UsageError, UserError
 from sicl_jax.methods import source
-from sicl_jax.methods.base import Aux, Batch, Method
+from sicl_jax.methods.base import Method
+from sicl_jax.methods.state import Aux, Batch
 from sicl_jax.models.layers import Constant, param
 from sicl_jax.register import METHODS
 from sicl_jax.training import loop

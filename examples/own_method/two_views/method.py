@@ -8,7 +8,8 @@ from flax import nnx
 from sicl_jax import devices, fields, losses
 from sicl_jax.data.augment import AugmentConfig, augment, normalize
 from sicl_jax.fields import Field
-from sicl_jax.methods.base import Aux, Method
+from sicl_jax.methods.base import Method
+from sicl_jax.methods.state import Aux
 from sicl_jax.models.layers import Linear, l2_normalize
 from sicl_jax.models.resnet import ResNet, ResNetConfig, average_pool
 

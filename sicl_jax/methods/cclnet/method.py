@@ -24,17 +24,7 @@ from sicl_jax.errors import UsageError, UserError
 from sicl_jax.evaluation.agreement import agreement, matching_agreement
 from sicl_jax.losses import cluster_contrast
 from sicl_jax.memory import padded_clusters, start_cluster_memory, update_cluster_memory
-from sicl_jax.methods.base import (
-    Aux,
-    Batch,
-    Clock,
-    EpochStart,
-    Method,
-    Source,
-    Stage,
-    TrainState,
-    Weights,
-)
+from sicl_jax.methods.base import Method, Source
 from sicl_jax.methods.cclnet import losses, prompts, settings
 from sicl_jax.methods.cclnet import weights as published
 from sicl_jax.methods.cclnet.memories import (
@@ -47,6 +37,7 @@ from sicl_jax.methods.cclnet.memories import (
 from sicl_jax.methods.cclnet.model import CrossModalModel
 from sicl_jax.methods.cclnet.stages import stages_of
 from sicl_jax.methods.embedder import Embedder, columns_of
+from sicl_jax.methods.state import Aux, Batch, Clock, EpochStart, Stage, TrainState, Weights
 from sicl_jax.models.clip import ClipConfig
 from sicl_jax.models.layers import l2_normalize
 from sicl_jax.weights import torch_names

@@ -5,7 +5,7 @@ import types
 import ml_collections
 
 from sicl_jax import optimizers
-from sicl_jax.methods.base import Stage
+from sicl_jax.methods.state import Stage
 
 # No gradient reaches these: the prompts but in stage 1, the attention pool in stage 0.
 _PROMPTS, _POOL = r"_prompts\.", r"^attention_pool\."

@@ -19,7 +19,6 @@ from sicl_jax.evaluation.protocols import Draw
 from sicl_jax.evaluation.ranking import Ranking
 from sicl_jax.losses import cluster_contrast
 from sicl_jax.memory import update_cluster_memory
-from sicl_jax.methods.base import Clock
 from sicl_jax.methods.cclnet import losses, prompts, verify_training
 from sicl_jax.methods.cclnet import weights as published
 from sicl_jax.methods.cclnet.method import CclNet
@@ -34,6 +33,7 @@ from sicl_jax.methods.cclnet.verify_network import (
     model_of,
     summaries,
 )
+from sicl_jax.methods.state import Clock
 from sicl_jax.models.layers import Frozen, l2_normalize
 from sicl_jax.verify import Check, Golden
 from sicl_jax.verify.checks import relative_error

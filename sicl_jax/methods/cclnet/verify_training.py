@@ -10,7 +10,6 @@ import numpy as np
 import optax
 
 from sicl_jax import clustering, devices
-from sicl_jax.methods.base import TrainState, Weights
 from sicl_jax.methods.cclnet import weights as published
 from sicl_jax.methods.cclnet.memories import MODALITIES, Described, PromptMemory
 from sicl_jax.methods.cclnet.method import CclNet
@@ -28,6 +27,7 @@ from sicl_jax.methods.cclnet.verify_network import (
     summaries,
 )
 from sicl_jax.methods.embedder import Embedder
+from sicl_jax.methods.state import TrainState, Weights
 from sicl_jax.verify import Check, Golden
 from sicl_jax.verify.checks import array_errors, norm_error, relative_error
 from sicl_jax.verify.files import Arrays

@@ -22,18 +22,10 @@ from sicl_jax.data.dataset import Split
 from sicl_jax.fields import COMMON, Field
 from sicl_jax.losses import cluster_contrast
 from sicl_jax.memory import padded_clusters, start_cluster_memory, update_cluster_memory
-from sicl_jax.methods.base import (
-    Aux,
-    Batch,
-    Clock,
-    EpochStart,
-    Method,
-    Source,
-    TrainState,
-    Weights,
-)
+from sicl_jax.methods.base import Method, Source
 from sicl_jax.methods.cluster_contrast import weights as released
 from sicl_jax.methods.embedder import Embedder, columns_of
+from sicl_jax.methods.state import Aux, Batch, Clock, EpochStart, TrainState, Weights
 from sicl_jax.models.encoder import Encoder
 from sicl_jax.models.resnet import ResNetConfig
 from sicl_jax.weights import torch_names

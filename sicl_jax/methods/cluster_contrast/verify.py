@@ -22,9 +22,9 @@ from sicl_jax.evaluation.metrics import summarize
 from sicl_jax.evaluation.ranking import rank
 from sicl_jax.losses import cluster_contrast
 from sicl_jax.memory import prototypes_of, update_cluster_memory
-from sicl_jax.methods.base import Weights
 from sicl_jax.methods.cluster_contrast.method import ClusterContrast
 from sicl_jax.methods.cluster_contrast.verify_sampler import check_sampler
+from sicl_jax.methods.state import Weights
 from sicl_jax.models.encoder import Encoder
 from sicl_jax.models.layers import Frozen, l2_normalize
 from sicl_jax.models.resnet import GeneralizedMean, ResNetConfig

@@ -20,9 +20,10 @@ from sicl_jax.data.dataset import Split
 from sicl_jax.errors import UsageError
 from sicl_jax.fields import Field
 from sicl_jax.losses import cross_entropy, hard_triplet
-from sicl_jax.methods.base import Aux, Batch, Clock, Method, Source, TrainState, Weights
+from sicl_jax.methods.base import Method, Source
 from sicl_jax.methods.cssc import weights as published
 from sicl_jax.methods.cssc.model import HEADS, ContentSalientNet, Head, MiningConfig
+from sicl_jax.methods.state import Aux, Batch, Clock, TrainState, Weights
 from sicl_jax.models.resnet import ResNetConfig
 from sicl_jax.weights import torch_names
 

@@ -18,11 +18,11 @@ from sicl_jax.evaluation import FeatureSet, distances, rules
 from sicl_jax.evaluation.metrics import summarize
 from sicl_jax.evaluation.ranking import rank
 from sicl_jax.losses import cross_entropy, hard_triplet, pairwise_distances
-from sicl_jax.methods.base import Clock, TrainState, Weights
 from sicl_jax.methods.cssc import weights
 from sicl_jax.methods.cssc.method import Cssc, loss_terms
 from sicl_jax.methods.cssc.model import HEADS, ContentSalientNet, Mining, MiningConfig
 from sicl_jax.methods.embedder import Embedder
+from sicl_jax.methods.state import Clock, TrainState, Weights
 from sicl_jax.models.layers import l2_normalize
 from sicl_jax.models.resnet import ResNetConfig
 from sicl_jax.verify import Check, Golden

@@ -22,11 +22,12 @@ from sicl_jax.errors import UserError
 from sicl_jax.fields import Field
 from sicl_jax.losses import hard_triplet
 from sicl_jax.methods import supervised
-from sicl_jax.methods.base import Aux, Batch, Clock, Source, Stage, TrainState, Weights
+from sicl_jax.methods.base import Source
 from sicl_jax.methods.deskpro import losses
 from sicl_jax.methods.deskpro import weights as published
 from sicl_jax.methods.deskpro.model import DeskProModel, Outputs, Pictures
 from sicl_jax.methods.lmbn.method import restored_faces
+from sicl_jax.methods.state import Aux, Batch, Clock, Stage, TrainState, Weights
 from sicl_jax.models.lmbn import NUM_HEADS, flatten_columns, unit_columns
 from sicl_jax.weights import lmbn, osnet, torch_names
 

@@ -21,10 +21,10 @@ from sicl_jax.evaluation import FeatureSet, rules
 from sicl_jax.evaluation.metrics import summarize
 from sicl_jax.evaluation.ranking import rank
 from sicl_jax.losses import cross_entropy, hard_triplet
-from sicl_jax.methods.base import Batch, Clock, Weights
 from sicl_jax.methods.deskpro import losses, weights
 from sicl_jax.methods.deskpro.method import DeskPro, released_rate
 from sicl_jax.methods.deskpro.model import DeskProModel, Outputs, Pictures, SpatialAttention
+from sicl_jax.methods.state import Batch, Clock, Weights
 from sicl_jax.models.layers import wide
 from sicl_jax.models.lmbn import NUM_HEADS, Head, drop_rows, flatten_columns, unit_columns
 from sicl_jax.models.osnet import Block

@@ -19,7 +19,7 @@ from sicl_jax.errors import UserError
 from sicl_jax.fields import Field
 from sicl_jax.losses import cross_entropy, hard_triplet
 from sicl_jax.methods import supervised
-from sicl_jax.methods.base import Aux, Batch, Clock
+from sicl_jax.methods.state import Aux, Batch, Clock
 from sicl_jax.models.lmbn import LMBN, NUM_HEADS, flatten_columns, unit_columns
 from sicl_jax.weights import lmbn, osnet, torch_names
 from sicl_jax.weights.torch_files import load_state_dict

@@ -16,7 +16,7 @@ from sicl_jax.data.augment import augment, normalize
 from sicl_jax.fields import Field
 from sicl_jax.losses import cross_entropy, hard_triplet
 from sicl_jax.methods import supervised
-from sicl_jax.methods.base import Aux, Batch, Clock
+from sicl_jax.methods.state import Aux, Batch, Clock
 from sicl_jax.models.batch_norm import BatchNorm
 from sicl_jax.models.layers import Linear, Normal
 from sicl_jax.models.osnet import OSNet, OSNetConfig

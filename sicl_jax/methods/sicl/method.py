@@ -24,19 +24,11 @@ from sicl_jax.evaluation.agreement import neighbor_agreement
 from sicl_jax.fields import Field
 from sicl_jax.masks.quality import empty_masks_warning
 from sicl_jax.memory import Bank, Clusters, padded_clusters, regroup, update
-from sicl_jax.methods.base import (
-    Aux,
-    Batch,
-    Clock,
-    EpochStart,
-    Method,
-    Source,
-    TrainState,
-    Weights,
-)
+from sicl_jax.methods.base import Method, Source
 from sicl_jax.methods.sicl import losses
 from sicl_jax.methods.sicl import weights as released
 from sicl_jax.methods.sicl.model import TwoStreamModel
+from sicl_jax.methods.state import Aux, Batch, Clock, EpochStart, TrainState, Weights
 from sicl_jax.models.resnet import ResNetConfig
 from sicl_jax.weights import torch_names, torchvision
 

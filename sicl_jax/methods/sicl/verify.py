@@ -10,11 +10,11 @@ from flax import nnx
 
 from sicl_jax import config as configs
 from sicl_jax import memory
-from sicl_jax.methods.base import TrainState, Weights
 from sicl_jax.methods.sicl import losses
 from sicl_jax.methods.sicl import weights as released_weights
 from sicl_jax.methods.sicl.method import Sicl, SiclMemory
 from sicl_jax.methods.sicl.model import TwoStreamModel
+from sicl_jax.methods.state import TrainState, Weights
 from sicl_jax.verify import clustering, evaluation, optimizer, samplers, schp
 from sicl_jax.verify.checks import Check, group_error, norm_error, relative_error
 from sicl_jax.verify.files import Arrays, Golden
