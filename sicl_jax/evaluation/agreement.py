@@ -5,7 +5,6 @@ For people who watch a training: identities never enter it.
 
 import numpy as np
 from jaxtyping import Int
-from sklearn import metrics
 
 from sicl_jax.evaluation.features import UNKNOWN
 
@@ -27,6 +26,8 @@ def agreement(labels: Int[np.ndarray, "N"], identities: Int[np.ndarray, "N"]) ->
     labels, identities = labels[known], identities[known]
     if not len(labels):
         return {}
+    from sklearn import metrics  # Takes a second or more to import, which few commands need.
+
     figures = {
         "ari": float(metrics.adjusted_rand_score(identities, labels)),
         "nmi": float(metrics.normalized_mutual_info_score(identities, labels)),
