@@ -8,10 +8,11 @@ import shutil
 import sys
 import tempfile
 
+import raw_pictures
 import raw_trees
 
 _BUILDERS = pathlib.Path(__file__).parents[2] / "tfds_builders"
-_CAST = raw_trees.Cast(train=(1,), test=(4,))
+_CAST = raw_pictures.Cast(train=(1,), test=(4,))
 
 
 def main() -> None:

@@ -7,12 +7,13 @@ import sys
 
 import numpy as np
 import pytest
+import raw_pictures
 import raw_trees
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from PIL import Image
-from raw_trees import forms
+from raw_pictures import forms
 
 from sicl_jax.data import files
 from sicl_jax.data.dataset import load_dataset
@@ -57,7 +58,7 @@ def test_parsing_masks_are_the_luminance_of_the_palette(ltcc):
     # ITU-R 601 luminance of black, (128, 0, 0), (0, 128, 0) and (128, 128, 0).
     grey_of_label = np.array([0, 38, 75, 113], np.uint8)
     for row, name in enumerate(split.names):
-        labels = raw_trees.part_labels(np.asarray(tree.pictures[name].mask) > 0)
+        labels = raw_pictures.part_labels(np.asarray(tree.pictures[name].mask) > 0)
         grey = Image.fromarray(grey_of_label[labels])
         expected = grey.resize(SIZE[::-1], Image.Resampling.BICUBIC)
         np.testing.assert_array_equal(split.pixels["mask"][row], np.asarray(expected))
@@ -83,7 +84,7 @@ def test_part_labels_are_never_mixed(ltcc):
     columns = {"mask": Form(SIZE, "bicubic", "parts")}
     split = load_dataset("ltcc", data_dir, forms=columns).split("train")
     for row, name in enumerate(split.names):
-        labels = raw_trees.part_labels(np.asarray(tree.pictures[name].mask) > 0)
+        labels = raw_pictures.part_labels(np.asarray(tree.pictures[name].mask) > 0)
         expected = Image.fromarray(labels).resize(SIZE[::-1], Image.Resampling.NEAREST)
         np.testing.assert_array_equal(split.pixels["mask"][row], np.asarray(expected))
 

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import raw_pictures
 import raw_trees
 import tensorflow_datasets as tfds
 from PIL import Image
-from raw_trees import forms
+from raw_pictures import forms
 
 from sicl_jax.data.dataset import load_dataset
 from sicl_jax.data.prepare import Request, prepare
@@ -148,7 +149,7 @@ def test_the_raw_tree_has_the_quirks(data_set):
     _, tree, _, _ = data_set
     pictures = [Image.open(tree.raw / name) for name in tree.pictures]
     assert any(picture.mode == "CMYK" for picture in pictures)
-    assert any(picture.getexif().get(raw_trees.ORIENTATION) == 6 for picture in pictures)
+    assert any(picture.getexif().get(raw_pictures.ORIENTATION) == 6 for picture in pictures)
     assert any(name.endswith((".JPG", ".PNG", ".BMP", ".JPEG")) for name in tree.pictures)
     assert any((tree.raw / name).read_bytes()[24:26] == b"\x10\x02" for name in tree.pictures)
     assert any(tree.raw.rglob("Thumbs.db"))

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import raw_pictures
 import raw_trees
 from click.testing import CliRunner
 from PIL import Image
@@ -24,7 +25,7 @@ def faces(prcc, tmp_path):
     lacking = sorted(name for name in prcc.pictures if "/train/" in name)[:4]
     for name, drawn in prcc.pictures.items():
         if name not in lacking:
-            raw_trees.write_faces(tmp_path, ("faces", "restored"), name, drawn)
+            raw_pictures.write_faces(tmp_path, ("faces", "restored"), name, drawn)
     return {"faces": tmp_path / "faces", "restored_faces": tmp_path / "restored"}
 
 

@@ -9,11 +9,11 @@ import sys
 import zlib
 
 import pytest
-import raw_trees
+import raw_pictures
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from raw_trees import write
+from raw_pictures import write
 
 from sicl_jax.data.prepare import ProblemsError, Request, prepare
 from sicl_jax.errors import UserError
@@ -140,7 +140,7 @@ def test_what_changes_under_the_scan_is_noticed(prcc, prepare_prcc, monkeypatch)
 @pytest.fixture
 def crops(tmp_path):
     """A flat folder with one crop, for tables of labels."""
-    picture = raw_trees.people((1,))[0].image
+    picture = raw_pictures.people((1,))[0].image
     buffer = io.BytesIO()
     picture.save(buffer, format="JPEG")
     write(tmp_path / "crops/a.jpg", buffer.getvalue())

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import raw_pictures
 import raw_trees
 
 from sicl_jax import config as configs
@@ -24,7 +25,7 @@ def data_dir(tmp_path_factory):
     return folder / "data"
 
 
-FORMS = raw_trees.forms((32, 16))
+FORMS = raw_pictures.forms((32, 16))
 
 
 @pytest.fixture(scope="module")

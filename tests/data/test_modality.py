@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import raw_pictures
 import raw_trees
 import scipy.io
 from click.testing import CliRunner
@@ -188,7 +189,7 @@ def _empty(raw, *folders):
 
 @pytest.fixture
 def crops(tmp_path):
-    image = raw_trees.people((1,))[0].image
+    image = raw_pictures.people((1,))[0].image
     for name in ("train/rgb/ann/1.jpg", "train/ir/ann/1.jpg", "train/ir/bob/2.jpg", "train/3.jpg"):
         path = tmp_path / "crops" / name
         path.parent.mkdir(parents=True, exist_ok=True)

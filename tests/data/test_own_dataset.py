@@ -5,7 +5,7 @@ import sys
 import tomllib
 
 import pytest
-import raw_trees
+import raw_pictures
 from click.testing import CliRunner
 
 from sicl_jax import evaluation
@@ -51,14 +51,14 @@ def installed(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def write_corridor(folder: pathlib.Path) -> raw_trees.RawTree:
-    writer = raw_trees.Writer(folder, mask_kind="grey")
-    raw_trees.in_three_folders(
+def write_corridor(folder: pathlib.Path) -> raw_pictures.RawTree:
+    writer = raw_pictures.Writer(folder, mask_kind="grey")
+    raw_pictures.in_three_folders(
         writer,
-        raw_trees.CAST,
+        raw_pictures.CAST,
         ("train", "query", "gallery"),
         lambda p: f"person-{p.identity}_camera-{p.camera}_day-{p.clothes}_{p.number:06d}",
-        lambda p, place: raw_trees.Labels(p.identity, p.camera, p.clothes),
+        lambda p, place: raw_pictures.Labels(p.identity, p.camera, p.clothes),
     )
     return writer.finish()
 

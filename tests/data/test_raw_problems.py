@@ -6,10 +6,10 @@ import json
 
 import numpy as np
 import pytest
-import raw_trees
+import raw_pictures
 from click.testing import CliRunner
 from PIL import Image
-from raw_trees import forms
+from raw_pictures import forms
 
 from sicl_jax.cli import info
 from sicl_jax.cli.prepare import command
@@ -289,7 +289,7 @@ def test_info_says_what_a_method_lacks(prepare_prcc, tmp_path):
 
 
 def test_tiff_and_gif_are_read_and_what_is_no_image_is_named(tmp_path):
-    first, second = (drawn.image for drawn in raw_trees.people((1,))[:2])
+    first, second = (drawn.image for drawn in raw_pictures.people((1,))[:2])
     crops = tmp_path / "crops"
     crops.mkdir()
     first.save(crops / "a.jpg")
