@@ -9,7 +9,8 @@ from sicl_jax import config as configs
 from sicl_jax.training import loop
 
 SMALL = (
-    "model.width=4", "model.pretrained=", "data.image_size=(64, 32)", "epochs=2",
+    "model.width=4", "model.stage_sizes=(1, 1)", "model.pretrained=",
+    "data.image_size=(64, 32)", "epochs=2",
     "steps_per_epoch=1", "batch_size=16",
     "embed_batch_size=32", "clustering.k1=8", "silhouettes=False",
 )  # fmt: skip

@@ -110,7 +110,10 @@ def test_a_run_starts_from_a_run_of_ones_own(small, finished):
     ("changes", "message"),
     [
         (["batch_size=63"], "batch_size=63: has to be a multiple of .*num_instances=4"),
-        (["data.image_size=(8, 8)"], r"image_size=\(8, 8\): too small"),
+        (
+            ["data.image_size=(8, 8)", "model.stage_sizes=(1, 1, 1, 1)"],
+            r"image_size=\(8, 8\): too small",
+        ),
     ],
 )
 def test_fields_that_do_not_fit_together_are_refused(small, changes, message):
