@@ -59,6 +59,45 @@ def real_photographs() -> pathlib.Path:
     return folder
 
 
+_PROGRAMS = {}
+
+
+@pytest.fixture(scope="module")
+def compiled_once():
+    """Has runs and models of one process share the programs that would come out the same.
+
+    JAX's own cache spares them XLA's part, and not the tracing, which takes longer here.
+    """
+    import jax
+
+    from sicl_jax.methods import embedder
+    from sicl_jax.training import steps
+
+    def key(method, *parts):
+        config = method.config.to_dict()
+        for without_effect in ("name", "dir"):
+            del config["data"][without_effect]
+        for without_effect in ("clustering", "stages", "evaluate"):
+            config.pop(without_effect, None)
+        return str((type(method), method.sizes, config, *parts))
+
+    compile_call, compile_features = steps.compile_train_call, embedder._compiled
+
+    def train_call(method, state, feed):
+        structure = jax.tree.structure(state)
+        program = key(method, state.clock.stage, type(feed), structure)
+        return _PROGRAMS.setdefault(program, compile_call(method, state, feed))
+
+    def features(method, stream, flip):
+        program = key(method, stream, flip)
+        return _PROGRAMS.setdefault(program, compile_features(method, stream, flip))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "compile_train_call", train_call)
+        patch.setattr(embedder, "_compiled", features)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory) -> pathlib.Path:
     """A folder with `synthetic_people/tiny`, prepared once for all tests."""

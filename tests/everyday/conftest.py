@@ -16,6 +16,11 @@ SMALL = (
 )  # fmt: skip
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_once(compiled_once):
+    """In every module here."""
+
+
 @pytest.fixture(scope="session")
 def small(tiny_data) -> list[str]:
     """Overrides that make `sicl_demo` a matter of seconds."""

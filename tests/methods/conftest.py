@@ -6,6 +6,11 @@ from sicl_jax.cli import main
 from sicl_jax.errors import UserError
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_once(compiled_once):
+    """In every module here."""
+
+
 @pytest.fixture(scope="session")
 def command():
     """Runs the command line, `command([...])`, and gives its exit code."""

@@ -21,7 +21,7 @@ from sicl_jax.errors import StoppedError, UsageError, UserError
 from sicl_jax.export import write
 from sicl_jax.methods.state import Clock, TrainState, Weights
 from sicl_jax.report.run_report import run_report
-from sicl_jax.training import loop, steps
+from sicl_jax.training import loop
 from sicl_jax.weights.torch_files import load_state_dict
 
 
@@ -55,27 +55,6 @@ def tiny(tmp_path_factory):
         return configs.load("cclnet_demo", changes)
 
     return make
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once():
-    """Compiles a training call once for all runs whose program is the same.
-
-    The host's matching keeps it out of JAX's own cache.
-    """
-    calls, compile_anew = {}, steps.compile_train_call
-
-    def compiled(method, state, feed):
-        config = method.config.to_dict()
-        config["data"] = config["data"]["image_size"]
-        for without_effect in ("clustering", "stages"):
-            del config[without_effect]
-        key = str((state.clock.stage, method.sizes, config))
-        return calls.setdefault(key, compile_anew(method, state, feed))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steps, "compile_train_call", compiled)
-        yield
 
 
 def train(config, folder, say=lambda line: None):
