@@ -2,10 +2,16 @@
 
     python benchmarks/index_speed.py --workdir RUN --images DIR
 
-Both take the same images; the encoder alone has them decoded and in memory before it starts.
+In turns, over the same images: the encoder alone, with all pixels decoded and in memory; reading,
+decoding and resizing alone, by as many threads as `index` has; and `index`. On CPUs all three share
+the same cores, so where the encoder leaves none idle the first two bound the third: 1 / (1 /
+encoder + 1 / pixels). Rates are by the clock, and by the processor time of all threads, which other
+programs change less. Prints a JSON line.
 """
 
 import argparse
+import functools
+import json
 import pathlib
 import tempfile
 import time
@@ -13,7 +19,8 @@ import time
 import numpy as np
 
 import sicl_jax
-from sicl_jax.data.pictures import fitted_pixels, list_images
+from sicl_jax.data.files import usable_cores
+from sicl_jax.data.pictures import decoded_batches, fitted_pixels, list_images
 from sicl_jax.retrieval import build
 
 
@@ -34,21 +41,31 @@ def main() -> None:
         filled = np.concatenate([pixels, np.repeat(pixels[-1:], rest, 0)])
         embedder(model.weights, {"image": filled})
 
+    def ready():
+        read = functools.partial(fitted_pixels, form=form)
+        for _ in decoded_batches([[given.images / n for n in names]], [read], embedder.batch_size):
+            pass
+
     def whole():
         with tempfile.TemporaryDirectory() as folder:
             build.add_folder(model, given.images, pathlib.Path(folder) / "index")
 
-    rates = {"bare": [], "index": []}
+    seconds = {"encoder": [], "pixels": [], "index": []}
     for number in range(given.rounds + 1):
-        for name, work in (("bare", bare), ("index", whole)):
-            start = time.perf_counter()
+        for name, work in zip(seconds, (bare, ready, whole), strict=True):
+            start = time.perf_counter(), time.process_time()
             work()
             if number:  # The first round compiles.
-                rates[name].append(len(names) / (time.perf_counter() - start))
-    bare_rate, index_rate = (float(np.median(rates[name])) for name in ("bare", "index"))
-    print(f"{len(names)} images, medians of {given.rounds} rounds, in turns")
-    print(f"encoder alone {bare_rate:.0f} images/s, index {index_rate:.0f} images/s")
-    print(f"index / encoder: {index_rate / bare_rate:.2f}")
+                end = time.perf_counter(), time.process_time()
+                seconds[name].append(np.subtract(end, start))
+    told = {"images": len(names), "rounds": given.rounds, "cores": usable_cores()}
+    for clock, by in enumerate(("clock", "processor")):
+        took = {name: float(np.median(runs, 0)[clock]) for name, runs in seconds.items()}
+        told[by] = {f"{name} images/s": round(len(names) / s, 1) for name, s in took.items()}
+        told[by]["index / encoder"] = round(took["encoder"] / took["index"], 3)
+        bound = took["encoder"] / (took["encoder"] + took["pixels"])
+        told[by]["bound of index / encoder"] = round(bound, 3)
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":

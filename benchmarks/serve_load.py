@@ -8,6 +8,7 @@ Everything stays on the loopback address; features are random unit rows, the mod
 
 import argparse
 import http.client
+import itertools
 import json
 import pathlib
 import resource
@@ -20,6 +21,7 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests" / "serve"))
 
+from sicl_jax.retrieval.facts import Where
 from sicl_jax.retrieval.folder import View
 from sicl_jax.retrieval.index import Entry, GalleryIndex
 
@@ -124,35 +126,59 @@ def load(people: int, added: int, size: int, seconds: float) -> None:
 
 
 def rows(count: int, size: int) -> None:
-    """Memory and search times of one large index."""
-    vectors = unit_rows(count, size)
-    index = GalleryIndex({"workdir": "w", "step": 1, "model": "0"}, View("rgb", False), size)
-    start = time.perf_counter()
-    index.add(entries(count), vectors)
-    print(f"{count} rows, {size} dimensions, exact: {index.is_exact}")
-    print(f"adding them to an empty index: {time.perf_counter() - start:.1f} s")
-    start = time.perf_counter()
-    _ = index.facts, index.rows
-    print(f"facts and places: {time.perf_counter() - start:.1f} s")
-    from sicl_jax.retrieval.facts import Where
+    """Memory and times of one large index, as a JSON line."""
+    told = {"rows": count, "dimensions": size}
 
-    queries = unit_rows(100, size, seed=1)
-    for words, where in (("all", Where()), ("one camera of 100", Where(frozenset({"cam7"})))):
+    def timed(name, work):
+        start = time.perf_counter()
+        result = work()
+        told[name] = round(time.perf_counter() - start, 2)
+        return result
+
+    def searched(name, queries, where):
         times = []
-        for query in queries[: 100 if where == Where() else 20]:
+        for query in queries:
             start = time.perf_counter()
             index.find(query[None], 60, where=where)
-            times.append(time.perf_counter() - start)
-        print(f"search, {words}: {percentiles(times)}")
+            times.append(1000 * (time.perf_counter() - start))
+        told[name] = [round(float(p), 1) for p in np.percentile(times, [50, 99])] + [len(times)]
+
+    more = count // 100
+    vectors, files = unit_rows(count, size), entries(count)
+    index = GalleryIndex({"workdir": "w", "step": 1, "model": "0"}, View("rgb", False), size)
+    timed("seconds to add all to an empty index", lambda: index.add(files, vectors))
+    told["exact"] = index.is_exact
+    del vectors
+    timed("seconds for facts and places", lambda: (index.facts, index.rows))
+    queries = unit_rows(100, size, seed=1)
+    searched("search ms (median, 99th percentile, searches)", queries, Where())
+    camera = Where(frozenset({"cam7"}))
+    searched("search in one camera of 100 ms (the same)", queries[:20], camera)
+    told["GiB with one index"] = peak()
     with tempfile.TemporaryDirectory() as place:
-        start = time.perf_counter()
-        index.save(pathlib.Path(place) / "index")
-        saved = time.perf_counter() - start
-        start = time.perf_counter()
-        index = GalleryIndex.open(pathlib.Path(place) / "index")
-        print(f"saving {saved:.1f} s, opening {time.perf_counter() - start:.1f} s")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"vectors {vectors.nbytes / 2**30:.2f} GiB; peak of this process {peak:.2f} GiB")
+        folder = pathlib.Path(place) / "index"
+        timed("seconds to save", lambda: index.save(folder))
+        told["GiB on disk"] = round(sum(f.stat().st_size for f in folder.iterdir()) / 2**30, 2)
+
+        def add():  # As `index` does; the searches go on with what is in memory, as in a server.
+            changed = timed("seconds to open while searching", lambda: GalleryIndex.open(folder))
+            files = entries(more, count)
+            timed(f"seconds to add {more} while searching", lambda: changed.add(files, added))
+            timed("seconds to save while searching", lambda: changed.save(folder))
+
+        added = unit_rows(more, size, seed=2)
+        adds = threading.Thread(target=add)
+        adds.start()
+        until_added = itertools.takewhile(lambda _: adds.is_alive(), itertools.cycle(queries))
+        searched("search while adding ms (the same)", until_added, Where())
+        adds.join()
+    told["GiB with a second index"] = peak()
+    print(json.dumps(told))
+
+
+def peak():
+    """GiB that this process has had at most."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
 
 
 def main() -> None:

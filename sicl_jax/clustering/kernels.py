@@ -1,4 +1,4 @@
-"""Inner loops of the k-reciprocal encoding and the Jaccard pass, compiled by numba.
+"""Inner loops of the k-reciprocal encoding and the Jaccard pass, compiled by numba (`native.py`).
 
 Every kernel works on a range of rows and releases the GIL, so blocks of rows run side by side in
 plain Python threads (`blocks.py`): no second OpenMP runtime meets those of faiss and XLA.
@@ -8,17 +8,9 @@ need clearing. Neighbour lists may end in -1 where fewer were found.
 
 import functools
 
-import numba
 import numpy as np
 
-
-def compiled(function, **options):
-    """Compiles without the GIL, and keeps the result on disk where there is a place for it."""
-    try:
-        return numba.njit(nogil=True, cache=True, **options)(function)
-    except RuntimeError:  # A read-only installation and no home: compiled anew in each process.
-        return numba.njit(nogil=True, **options)(function)
-
+from sicl_jax.native import compiled
 
 # Lets the sum of a dot product be split over SIMD lanes; infinities and NaNs keep their meaning.
 compiled_reassociating = functools.partial(compiled, fastmath={"reassoc", "contract"})

@@ -7,14 +7,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from sicl_jax.data.resample import FILTERS, resized
 from sicl_jax.errors import UsageError, UserError
 from tfds_builders.reid import parts
 
-FILTERS = {
-    "bicubic": Image.Resampling.BICUBIC,
-    "bilinear": Image.Resampling.BILINEAR,
-    "lanczos": Image.Resampling.LANCZOS,
-}
 MASK_MODES = ("silhouette", "parsing", "parts", "keep")
 MODES = ("rgb", *MASK_MODES)
 
@@ -82,15 +78,14 @@ class Form:
             UserError: The mode is `parts` and the mask holds no labels, or `keep` and it holds
                 labels of unknown parts.
         """
-        resample = FILTERS[self.resize]
-        if self.mode == "rgb":
-            picture = picture.convert("RGB")
-        elif self.mode == "parts":
-            picture, resample = Image.fromarray(part_labels(picture)), Image.Resampling.NEAREST
-        else:
+        if self.mode == "parts":
+            labels = Image.fromarray(part_labels(picture))
+            return np.asarray(labels.resize(self.size[::-1], Image.Resampling.NEAREST))
+        if self.mode != "rgb":
             picture = grey_mask(picture, self.mode)
-        height, width = self.size
-        return np.asarray(picture.resize((width, height), resample))
+        elif picture.mode != "RGB":
+            picture = picture.convert("RGB")
+        return resized(np.asarray(picture), self.size, self.resize)
 
 
 def grey_mask(mask: Image.Image, mode: str) -> Image.Image:

@@ -11,7 +11,7 @@ import functools
 
 import numpy as np
 
-from sicl_jax.clustering.kernels import compiled
+from sicl_jax.native import compiled
 
 BUCKETS = 2048
 CHUNK = 4096  # Images between two looks at the searched-for ones; fits the first-level cache.

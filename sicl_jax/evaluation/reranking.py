@@ -31,6 +31,7 @@ from sicl_jax.evaluation.distances import (
     euclidean_rows,
     row_ranges,
 )
+from sicl_jax.native import compiled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +145,7 @@ def _encode(
     return sp.csr_array((weights, columns, starts), shape=(len(points), len(points)))
 
 
-@kernels.compiled
+@compiled
 def _add_jaccard(
     starts, columns, weights, column_starts, rows, column_weights, share, block
 ):  # pragma: no cover - compiled

@@ -196,7 +196,7 @@ def embed_folder(
             on_bad=note if skip_bad else None,
         )
     rows = enumerate(zip(*columns.values(), strict=True))
-    good = [row for row, cells in rows if not bad.keys() & set(cells)]
+    good = [row for row, cells in rows if not (bad and bad.keys() & set(cells))]
     if not good:
         message = f"{folder}: none of its {len(names)} images can be read"
         raise NoneReadableError(message, bad.values())

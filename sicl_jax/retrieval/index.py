@@ -314,7 +314,8 @@ class GalleryIndex(Searchable):
             with atomic_file(folder / vectors) as file:
                 faiss.write_index(self._vectors, faiss.PyCallbackIOWriter(file.write))
             with atomic_file(folder / entries) as file:
-                file.write(json.dumps([dataclasses.astuple(e) for e in self.entries]).encode())
+                rows = [(e.path, e.size, e.changed, e.beside) for e in self.entries]
+                file.write(json.dumps(rows).encode())
             about = {
                 "format": _FORMAT,
                 "number": number,

@@ -60,7 +60,7 @@ def read(path: str) -> bytes:
         BadFileError: It cannot be read, is empty or is too large.
     """
     try:
-        with open(path, "rb", opener=_no_waiting) as file:  # noqa: PTH123 (needs an opener)
+        with open(path, "rb", 0, opener=_no_waiting) as file:  # noqa: PTH123 (needs an opener)
             if os.fstat(file.fileno()).st_size > MAX_BYTES:
                 raise BadFileError(f"is larger than {MAX_BYTES >> 20} MiB")
             data = file.read()

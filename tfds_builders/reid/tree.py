@@ -169,4 +169,4 @@ def _is_plain(name: str) -> bool:
         name.encode()
     except UnicodeEncodeError:  # Bytes that are not UTF-8 arrive as lone surrogates.
         return False
-    return all(c.isprintable() for c in name)
+    return name.isprintable()
