@@ -84,8 +84,8 @@ class BatchNorm(nnx.Module):
             count = math.prod(x.shape[axis] for axis in axes)
             first_mean, first_var = (moment.reshape(-1, x.shape[-1])[0] for moment in (mean, var))
             unbiased = first_var * (count / max(count - 1, 1))
-            self.mean[...] = (1 - self.momentum) * about + self.momentum * first_mean
-            self.var[...] = (1 - self.momentum) * self.var[...] + self.momentum * unbiased
+            self.mean.set_value((1 - self.momentum) * about + self.momentum * first_mean)
+            self.var.set_value((1 - self.momentum) * self.var[...] + self.momentum * unbiased)
         return self._apply(x, mean, var)
 
     def _apply(self, x: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:

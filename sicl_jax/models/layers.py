@@ -12,7 +12,8 @@ import dataclasses
 import functools
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -90,32 +91,81 @@ def statistic(shape: tuple[int, ...], init: Initializer) -> nnx.BatchStat:
     return nnx.BatchStat(_before_draw(shape, init), init=init)
 
 
-def _before_draw(shape: tuple[int, ...], init: Initializer) -> jax.Array:
-    return jnp.full(shape, init.value if isinstance(init, Constant) else 0.0, float)
+def _before_draw(shape: tuple[int, ...], init: Initializer) -> np.ndarray:
+    # One number in NumPy, seen everywhere: a model is described without a program of JAX's.
+    value = init.value if isinstance(init, Constant) else 0.0
+    return np.broadcast_to(np.asarray(value, jnp.result_type(float)), shape)
 
 
 def draw(module: nnx.Module, seed: int) -> None:
     """Fills a module, abstract or not, by its variables' initialisers.
 
     Every array has a random generator of its own, seeded by the path of its variable, so that a
-    change of one module leaves the others' weights as they were.
+    change of one module leaves the others' weights as they were. Modules side by side have theirs.
 
     Args:
         module: What `nnx.eval_shape` gives, or any module whose weights come from `param`.
         seed: Decides all draws.
     """
-    nodes = list(nnx.iter_graph(module))
-    copies = {path for path, node in nodes if isinstance(node, Copies)}
-    for path, variable in nodes:
+    nodes = dict(nnx.iter_graph(module))
+    for path, variable in nodes.items():
         if isinstance(variable, nnx.Variable):
-            name = ".".join(str(part) for i, part in enumerate(path) if path[:i] not in copies)
-            rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
-            value = variable.get_metadata()["init"](rng, variable.shape)
-            variable.set_value(np.asarray(value, variable.dtype))
+            value = np.empty(variable.shape, variable.dtype)
+            for place, name in _places(path, nodes):
+                rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
+                value[place] = variable.get_metadata()["init"](rng, value[place].shape)
+            variable.set_value(value)
 
 
-class Copies(nnx.List):
-    """Modules of one structure whose weights begin as equal copies: `draw` sees to it."""
+def _places(path: tuple, nodes: Mapping[tuple, Any]) -> list[tuple[tuple[int, ...], str]]:
+    """Where in a variable each array lies that is drawn, and its name."""
+    found = [((), ())]
+    for end in range(1, len(path) + 1):
+        node = nodes[path[:end]]
+        if isinstance(node, SideBySide):
+            found = [
+                ((*place, number), (*name, part))
+                for place, name in found
+                for number, part in enumerate(node.parts)
+            ]
+        elif not isinstance(nodes[path[: end - 1]], SideBySide):  # The one of them has no name.
+            found = [(place, (*name, str(path[end - 1]))) for place, name in found]
+    return [(place, ".".join(name)) for place, name in found]
+
+
+class SideBySide(nnx.Module):
+    """Modules of one structure, each on an input of its own, as one with a leading axis.
+
+    So are their arrays kept: many small layers take a fraction of the kernels, in the network and
+    in the optimiser, to compile and to launch (docs/performance.md).
+
+    Args:
+        make: Makes one of them; called as `module(x, train=train)`.
+        parts: The name of each in the module that it belongs to, by which its weights are drawn:
+            those of one name begin as equal copies.
+    """
+
+    def __init__(self, make: Callable[[], nnx.Module], parts: Sequence[str]):
+        self.parts = tuple(parts)
+        self.module = make()
+        for _, variable in nnx.iter_graph(self.module):
+            if isinstance(variable, nnx.Variable):
+                value = variable.get_value()
+                variable.set_value(np.broadcast_to(value, (len(self.parts), *value.shape)))
+
+    def __call__(self, x: jax.Array, *, train: bool) -> Any:
+        """Maps inputs (S, ...) to outputs, each with the leading axis S."""
+        graph, state = nnx.split(self.module)
+
+        def call(state, x):
+            module = nnx.merge(graph, state)
+            y = module(x, train=train)
+            return y, nnx.state(module, nnx.BatchStat)
+
+        y, statistics = jax.vmap(call)(state, x)
+        if train:
+            nnx.update(self.module, statistics)
+        return y
 
 
 def freeze(module: nnx.Module) -> None:

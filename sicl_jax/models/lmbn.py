@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sicl_jax.models.batch_norm import BatchNorm
-from sicl_jax.models.layers import Conv, Copies, Linear, Normal, Uniform, wide
-from sicl_jax.models.osnet import Block, ConvNorm, OSNetConfig, Stage, side_by_side
+from sicl_jax.models.layers import Conv, Linear, Normal, SideBySide, Uniform, wide
+from sicl_jax.models.osnet import Block, ConvNorm, OSNetConfig, Stage
 from sicl_jax.models.resnet import average_pool, largest_pool, max_pool
 
 NUM_HEADS = 7
@@ -121,12 +121,16 @@ class LMBN(nnx.Module):
         last = config.channels[-1]
         self.trunk = Trunk(config, dtype=dtype)
         # Global, part, channel: each begins as the same part of one ImageNet OSNet.
-        self.branches = Copies(Branch(config, dtype=dtype) for _ in range(3))
+        self.branches = SideBySide(lambda: Branch(config, dtype=dtype), ["branches"] * 3)
         self.bottleneck = Block(last, last, streams=config.streams, init=Uniform(), dtype=dtype)
-        self.global_heads = Copies(Head(last, features, classes) for _ in range(2))
-        self.part_heads = Copies(Head(last, features, classes) for _ in range(3))
+        # Two of the global branch, three of the part branch; each two or three begin alike.
+        self.map_heads = SideBySide(
+            lambda: Head(last, features, classes), ["global_heads"] * 2 + ["part_heads"] * 3
+        )
         self.shared = Shared(last // 2, features)
-        self.channel_heads = nnx.List(Head(None, features, classes) for _ in range(2))
+        self.channel_heads = SideBySide(
+            lambda: Head(None, features, classes), ["channel_heads.0", "channel_heads.1"]
+        )
 
     def __call__(self, images: jax.Array, *, train: bool) -> HeadOutputs:
         """Maps normalised images (B, H, W, 3) to what the heads make of them."""
@@ -134,8 +138,8 @@ class LMBN(nnx.Module):
 
     def heads(self, x: jax.Array, *, train: bool) -> HeadOutputs:
         """Maps the trunk's output (B, H / 8, W / 8, channels[2]) to the heads' outputs."""
-        x = jnp.broadcast_to(x, (len(self.branches), *x.shape))
-        whole, parts, channels = side_by_side(self.branches, x, train=train)
+        x = jnp.broadcast_to(x, (len(self.branches.parts), *x.shape))
+        whole, parts, channels = self.branches(x, train=train)
 
         bottleneck = self.bottleneck(whole, train=train)
         dropped = drop_rows(bottleneck) if train else bottleneck
@@ -144,12 +148,11 @@ class LMBN(nnx.Module):
             *(average_pool(bottleneck), largest_pool(dropped)),
             *(largest_pool(parts), average_pool(upper), average_pool(lower)),
         ]
-        heads = [*self.global_heads, *self.part_heads]
-        logits, features, normed = side_by_side(heads, jnp.stack(pooled), train=train)
+        logits, features, normed = self.map_heads(jnp.stack(pooled), train=train)
 
         pieces = jnp.split(average_pool(channels), 2, axis=-1)
         pieces = jnp.stack([self.shared(piece, train=train) for piece in pieces])
-        piece_logits, _, piece_normed = side_by_side(self.channel_heads, pieces, train=train)
+        piece_logits, _, piece_normed = self.channel_heads(pieces, train=train)
 
         return HeadOutputs(
             logits=jnp.concatenate([logits, piece_logits]),

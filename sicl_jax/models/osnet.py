@@ -1,24 +1,32 @@
 """OSNet, omni-scale networks (Zhou, Yang, Cavallaro, Xiang; ICCV 2019, arXiv 1905.00953), NHWC.
 
 A block runs streams of 1 to 4 depthwise-separable convolutions beside each other, scales their
-channels by one gate and adds them up. Streams of one block, and the branches of an LMBN, are many
-small layers of one shape: `side_by_side` runs such layers as one with a leading axis, which leaves
-a fraction of the kernels to compile and to launch (docs/performance.md).
+channels by one gate and adds them up.
 """
 
 import dataclasses
 import math
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from sicl_jax.models.batch_norm import BatchNorm
-from sicl_jax.models.layers import ZEROS, Conv, Initializer, KaimingNormal, Uniform, freeze
+from sicl_jax.models.layers import (
+    ZEROS,
+    Conv,
+    Initializer,
+    KaimingNormal,
+    SideBySide,
+    Uniform,
+    freeze,
+)
 from sicl_jax.models.resnet import max_pool, run
 
 _KAIMING = KaimingNormal("fan_out")
+# How many convolutions each stream of a block has, from the shortest.
+LENGTHS = {"intended": {"a": 1, "b": 2, "c": 3, "d": 4}, "released": {"a": 1, "c": 3, "d": 4}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +84,7 @@ class LightConv(nnx.Module):
 
 
 class Gate(nnx.Module):
-    """Scales each channel by a number in (0, 1) that follows from all channels' means."""
+    """What to scale each channel by, numbers in (0, 1) that follow from all channels' means."""
 
     def __init__(self, features: int, *, init: Initializer, dtype=None):
         hidden = features // 16
@@ -90,10 +98,9 @@ class Gate(nnx.Module):
         self.fc1 = conv(features, hidden)
         self.fc2 = conv(hidden, features)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps (..., H, W, C) to the same shape."""
-        means = jnp.mean(x, axis=(-3, -2), keepdims=True)
-        return x * jax.nn.sigmoid(self.fc2(jax.nn.relu(self.fc1(means))))
+    def __call__(self, means: jax.Array) -> jax.Array:
+        """Maps (..., 1, 1, C) to the same shape."""
+        return jax.nn.sigmoid(self.fc2(jax.nn.relu(self.fc1(means))))
 
 
 class Block(nnx.Module):
@@ -120,14 +127,15 @@ class Block(nnx.Module):
         features = features_out // 4
         make = {"init": init, "dtype": dtype}
         self.streams = streams
-
-        def stream(length: int) -> nnx.List:
-            return nnx.List(LightConv(features, **make) for _ in range(length))
-
         self.conv1 = ConvNorm(features_in, features, **make)
-        self.conv2a, self.conv2b = stream(1), stream(2)
-        self.conv2c, self.conv2d = stream(3), stream(4)
+        lengths = LENGTHS[streams]
+        for depth in range(max(lengths.values())):
+            parts = [
+                f"conv2{stream}.{depth}" for stream, length in lengths.items() if length > depth
+            ]
+            setattr(self, f"conv2_{depth}", SideBySide(lambda: LightConv(features, **make), parts))
         if streams == "released":
+            self.conv2b = nnx.List(LightConv(features, **make) for _ in range(2))
             freeze(self.conv2b)
         self.gate = Gate(features, **make)
         self.conv3 = ConvNorm(features, features_out, linear=True, **make)
@@ -139,27 +147,28 @@ class Block(nnx.Module):
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps (B, H, W, features_in) to (B, H, W, features_out)."""
-        streams = [self.conv2a, self.conv2b, self.conv2c, self.conv2d]
-        shares = [1, 1, 1, 1]
-        if self.streams == "released":
-            del streams[1]
-            shares = [2, 1, 1]
-        first = self.conv2a[0].bn
-        before = first.mean[...], first.var[...]
+        lengths = list(LENGTHS[self.streams].values())
+        norm = self.conv2_0.module.bn
+        before = norm.mean[...], norm.var[...]
         a = self.conv1(x, train=train)
-        y = jnp.broadcast_to(a, (len(streams), *a.shape))
-        finished = []
-        for depth in range(len(self.conv2d)):
+        y = jnp.broadcast_to(a, (len(lengths), *a.shape))
+        ends = []
+        for depth in range(max(lengths)):
             # Streams are sorted by length: those that go on are the last ones.
-            layers = [stream[depth] for stream in streams if len(stream) > depth]
-            y = side_by_side(layers, y[-len(layers) :], train=train)
-            finished += [y[i] for i, s in enumerate(streams[-len(layers) :]) if len(s) == depth + 1]
-        if train and self.streams == "released":
-            # The second call moves the running statistics by another step.
-            for statistic, old in zip((first.mean, first.var), before, strict=True):
-                statistic[...] += (1 - first.momentum) * (statistic[...] - old)
-        scaled = self.gate(jnp.stack(finished))
-        y = sum(share * scaled[i] for i, share in enumerate(shares))
+            layers = getattr(self, f"conv2_{depth}")
+            y = layers(y[-len(layers.parts) :], train=train)
+            if depth + 1 in lengths:
+                ends.append(y[0])
+        twice = self.streams == "released"
+        if train and twice:
+            # The second call moves the running statistics of `conv2a` by another step.
+            is_a = np.arange(len(lengths))[:, None] == 0
+            for statistic, old in zip((norm.mean, norm.var), before, strict=True):
+                new = statistic[...]
+                statistic.set_value(new + is_a * (1 - norm.momentum) * (new - old))
+        gates = self.gate(jnp.stack([jnp.mean(end, (1, 2), keepdims=True) for end in ends]))
+        scaled = [end * gate for end, gate in zip(ends, gates, strict=True)]
+        y = sum(scaled[1:], start=(1 + twice) * scaled[0])
         shortcut = x if self.downsample is None else self.downsample(x, train=train)
         return jax.nn.relu(self.conv3(y, train=train) + shortcut)
 
@@ -229,35 +238,3 @@ def halve(x: jax.Array) -> jax.Array:
     height, width = height // 2, width // 2
     cells = x[:, : 2 * height, : 2 * width].reshape(batch, height, 2, width, 2, channels)
     return jnp.mean(cells, axis=(2, 4))
-
-
-def side_by_side(modules: Sequence[nnx.Module], x: jax.Array, *, train: bool) -> jax.Array:
-    """Runs modules of one structure, each on its own input, as one with a leading axis.
-
-    Args:
-        modules: S of them, called as `module(x, train=train)`; they differ in weights alone.
-        x: (S, ...), an input for each.
-        train: Whether running statistics move; each module gets its own back.
-
-    Returns:
-        (S, ...), the outputs.
-    """
-    if len(modules) == 1:
-        return modules[0](x[0], train=train)[None]
-    graph, _ = nnx.split(modules[0])
-    states = [nnx.state(module) for module in modules]
-    structure = jax.tree.structure(states[0])
-    stacked = [jnp.stack(leaves) for leaves in zip(*map(jax.tree.leaves, states), strict=True)]
-
-    def call(leaves, x):
-        module = nnx.merge(graph, jax.tree.unflatten(structure, leaves))
-        y = module(x, train=train)
-        return y, jax.tree.leaves(nnx.state(module, nnx.BatchStat))
-
-    y, tracked = jax.vmap(call)(stacked, x)
-    if train:
-        for index, module in enumerate(modules):
-            statistics = nnx.state(module, nnx.BatchStat)
-            new = [leaf[index] for leaf in tracked]
-            nnx.update(module, jax.tree.unflatten(jax.tree.structure(statistics), new))
-    return y

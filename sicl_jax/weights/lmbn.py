@@ -15,6 +15,10 @@ from sicl_jax.weights.torch_names import Names
 
 TEACHER, OF_IMAGES = "face_net", "lmbn"
 BRANCHES = ("global", "part", "channel")
+_MAP_HEADS = (
+    *(f"global_branch.reduction_{number}" for number in (1, 2)),
+    *(f"part_branch.reduction_{number}" for number in (1, 2, 3)),
+)
 
 
 def names(prefix: str, module: LMBN) -> Names:
@@ -27,17 +31,17 @@ def names(prefix: str, module: LMBN) -> Names:
     result = osnet.conv_norm("backbone.0", trunk.conv1)
     result |= _stage("backbone.2", trunk.conv2)
     result |= osnet.block("backbone.3", trunk.conv3)
-    for name, branch in zip(BRANCHES, module.branches, strict=True):
-        result |= _branch(f"{name}_branch.backbone2", branch)
+    for number, name in enumerate(BRANCHES):
+        branch = _branch(f"{name}_branch.backbone2", module.branches.module)
+        result |= torch_names.part(number, branch)
     result |= osnet.block("global_branch.batch_drop_block.drop_batch_bottleneck", module.bottleneck)
-    for index, part in enumerate(module.global_heads, start=1):
-        result |= head(f"global_branch.reduction_{index}", part)
-    for index, part in enumerate(module.part_heads, start=1):
-        result |= head(f"part_branch.reduction_{index}", part)
+    for number, name in enumerate(_MAP_HEADS):
+        result |= torch_names.part(number, head(name, module.map_heads.module))
     result |= {"channel_branch.shared.0.weight": module.shared.conv.kernel}
     result |= torch_names.batch_norm("channel_branch.shared.1", module.shared.bn)
-    for index, part in enumerate(module.channel_heads):
-        result |= head(f"channel_branch.reduction_ch_{index}", part)
+    for number in range(len(module.channel_heads.parts)):
+        of_channels = head(f"channel_branch.reduction_ch_{number}", module.channel_heads.module)
+        result |= torch_names.part(number, of_channels)
     return {f"{prefix}.{name}": variable for name, variable in result.items()}
 
 
@@ -141,7 +145,7 @@ def assign_teacher(
             "train one with configs/deskpro_teacher_*.py and name its workdir"
         )
     classifier = f"{TEACHER}.global_branch.reduction_1.classifier.weight"
-    expected = teacher.global_heads[0].classifier.kernel.shape[1]
+    expected = teacher.map_heads.module.classifier.kernel.shape[-1]
     if classifier in own and (classes := len(own[classifier])) != expected:
         raise UserError(
             f"{source}: the teacher knows {classes} identities, the training data have "
@@ -160,12 +164,13 @@ def assign_osnet(
 ) -> None:
     """Fills trunk and branches from the public OSNet's ImageNet file; `source` is for errors."""
     skipped = [name for name in arrays if name.startswith(osnet.HEAD)]
-    for branch in module.branches:
-        trunk = module.trunk
-        result = osnet.conv_norm("conv1", trunk.conv1)
-        result |= _stage("conv2", trunk.conv2)
-        result |= osnet.block("conv3.0", trunk.conv3)
-        result |= _stage("conv3", branch.conv3, first=1)
-        result |= _stage("conv4", branch.conv4)
-        result |= osnet.conv_norm("conv5", branch.conv5)
-        torch_names.assign(result, arrays, source, ignored=skipped)
+    trunk, branch = module.trunk, module.branches.module
+    of_trunk = osnet.conv_norm("conv1", trunk.conv1)
+    of_trunk |= _stage("conv2", trunk.conv2)
+    of_trunk |= osnet.block("conv3.0", trunk.conv3)
+    of_branch = _stage("conv3", branch.conv3, first=1)
+    of_branch |= _stage("conv4", branch.conv4)
+    of_branch |= osnet.conv_norm("conv5", branch.conv5)
+    for number in range(len(BRANCHES)):
+        names = of_trunk | torch_names.part(number, of_branch)
+        torch_names.assign(names, arrays, source, ignored=skipped)

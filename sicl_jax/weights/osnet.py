@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sicl_jax.errors import UserError
-from sicl_jax.models.osnet import Block, ConvNorm, LightConv, OSNet, OSNetConfig
+from sicl_jax.models.osnet import LENGTHS, Block, ConvNorm, LightConv, OSNet, OSNetConfig
 from sicl_jax.weights import hub, torch_names
 from sicl_jax.weights.torch_names import Names
 
@@ -40,10 +40,16 @@ def conv_norm(prefix: str, module: ConvNorm) -> Names:
 def block(prefix: str, module: Block) -> Names:
     """Names of an OSNet block."""
     result = conv_norm(f"{prefix}.conv1", module.conv1)
-    result |= _light_conv(f"{prefix}.conv2a", module.conv2a[0])
-    for letter in "bcd":
-        for index, layer in enumerate(getattr(module, f"conv2{letter}")):
-            result |= _light_conv(f"{prefix}.conv2{letter}.{index}", layer)
+    for stream, length in LENGTHS["intended"].items():
+        for depth in range(length):
+            part = f"conv2{stream}.{depth}"
+            name = f"{prefix}.{part}" if length > 1 else f"{prefix}.conv2{stream}"
+            layers = getattr(module, f"conv2_{depth}")
+            if part in layers.parts:
+                number = layers.parts.index(part)
+                result |= torch_names.part(number, _light_conv(name, layers.module))
+            else:
+                result |= _light_conv(name, module.conv2b[depth])
     for name in ("fc1", "fc2"):
         conv = getattr(module.gate, name)
         result |= {

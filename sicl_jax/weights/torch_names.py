@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -31,11 +32,34 @@ class AsIs:
     variable: nnx.Variable
 
 
-Names = dict[str, nnx.Variable | AsIs]
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What a variable holds for one of the modules that it is kept for (`layers.SideBySide`)."""
+
+    variable: nnx.Variable
+    index: tuple[int, ...]
+
+
+Entry = nnx.Variable | AsIs | Part
+Names = dict[str, Entry]
 
 _BLOCK = re.compile(r"(?:base\.|layer)(\d+)\.(\d+)\.conv1\.weight")
 _COUNTER = "num_batches_tracked"
 _LISTED = 5
+
+
+def variable_of(entry: Entry) -> nnx.Variable:
+    """The variable in which what has a name lies."""
+    return entry.variable if isinstance(entry, AsIs | Part) else entry
+
+
+def part(number: int, names: Names) -> Names:
+    """Names of one of several modules side by side, from the names of their common one."""
+
+    def index(entry):
+        return entry.index if isinstance(entry, Part) else ()
+
+    return {n: Part(variable_of(e), (number, *index(e))) for n, e in names.items()}
 
 
 def batch_norm(prefix: str, module: BatchNorm) -> Names:
@@ -149,14 +173,22 @@ def assign(
             f"{source}: does not fit the model that the config describes (config.model): "
             f"{shown}{more}"
         )
+    filled: dict[int, tuple[nnx.Variable, np.ndarray]] = {}
     for name, entry in names.items():
-        array = arrays[name]
-        if isinstance(entry, AsIs):
-            entry = entry.variable
-        else:
-            array = from_torch(array)
-        array = np.ascontiguousarray(array, entry.dtype)
-        entry.set_value(devices.put(array, devices.replicated()))
+        variable = variable_of(entry)
+        _, whole = filled.setdefault(id(variable), (variable, _host_array(variable)))
+        place = entry.index if isinstance(entry, Part) else ...
+        whole[place] = arrays[name] if isinstance(entry, AsIs) else from_torch(arrays[name])
+    for variable, whole in filled.values():
+        variable.set_value(devices.put(whole, devices.replicated()))
+
+
+def _host_array(variable: nnx.Variable) -> np.ndarray:
+    """An array of a variable's shape to write into, with what it holds unless it is abstract."""
+    value = variable.get_value()
+    if isinstance(value, jax.ShapeDtypeStruct):
+        return np.zeros(value.shape, value.dtype)
+    return np.array(devices.fetch(value) if isinstance(value, jax.Array) else value)
 
 
 def _misfits(names: Names, arrays: Mapping[str, np.ndarray]):
@@ -170,11 +202,12 @@ def _misfits(names: Names, arrays: Mapping[str, np.ndarray]):
             yield f"{name} holds {array.dtype}, not floats"
 
 
-def torch_shape(entry: nnx.Variable | AsIs) -> tuple[int, ...]:
-    """The shape of a variable in PyTorch's layout."""
+def torch_shape(entry: Entry) -> tuple[int, ...]:
+    """The shape of what has a name in PyTorch's layout."""
     if isinstance(entry, AsIs):
         return entry.variable.shape
-    return to_torch(np.broadcast_to(np.float32(0), entry.shape)).shape
+    shape = entry.variable.shape[len(entry.index) :] if isinstance(entry, Part) else entry.shape
+    return to_torch(np.broadcast_to(np.float32(0), shape)).shape
 
 
 def _times(shape: tuple[int, ...]) -> str:
@@ -191,12 +224,16 @@ def collect(names: Names, *, num_batches: int = 0) -> dict[str, np.ndarray]:
     Returns:
         Arrays by name, in PyTorch's layouts, with a counter after each batch norm's variance.
     """
-    arrays = {}
+    arrays, fetched = {}, {}
     for name, entry in names.items():
-        if isinstance(entry, AsIs):
-            arrays[name] = np.ascontiguousarray(devices.fetch(entry.variable.get_value()))
-        else:
-            arrays[name] = np.ascontiguousarray(to_torch(devices.fetch(entry.get_value())))
+        variable = variable_of(entry)
+        if id(variable) not in fetched:
+            fetched[id(variable)] = devices.fetch(variable.get_value())
+        array = fetched[id(variable)]
+        if isinstance(entry, Part):
+            array = array[entry.index]
+        array = array if isinstance(entry, AsIs) else to_torch(array)
+        arrays[name] = np.ascontiguousarray(array)
         if name.endswith(".running_var"):
             arrays[name.replace("running_var", _COUNTER)] = np.array(num_batches, np.int64)
     return arrays

@@ -12,7 +12,7 @@ from sicl_jax import devices, methods
 from sicl_jax.errors import UserError
 from sicl_jax.methods.deskpro import losses, model, weights
 from sicl_jax.models import lmbn, osnet
-from sicl_jax.models.layers import Conv, Frozen, Uniform, draw
+from sicl_jax.models.layers import Conv, Frozen, SideBySide, Uniform, draw
 from sicl_jax.report import run_report
 from sicl_jax.weights import lmbn as lmbn_names
 from sicl_jax.weights import osnet as osnet_names
@@ -55,16 +55,20 @@ def test_depthwise_convolution_is_xlas(rng):
 
 
 def test_modules_side_by_side_are_the_modules(rng):
-    first, second = (drawn(osnet.LightConv(8, init=Uniform()), seed) for seed in range(2))
-    copies = [nnx.clone(layer) for layer in (first, second)]
+    def make():
+        return osnet.LightConv(8, init=Uniform())
+
+    together = drawn(SideBySide(make, ["one", "other"]))
     x = jnp.asarray(rng.standard_normal((2, 3, 4, 4, 8)))
-    together = osnet.side_by_side([first, second], x, train=True)
-    apart = jnp.stack([layer(x[i], train=True) for i, layer in enumerate(copies)])
-    np.testing.assert_allclose(together, apart, atol=1e-5)
-    for one, other in zip((first, second), copies, strict=True):
-        states = (jax.tree.leaves(nnx.state(m, nnx.BatchStat)) for m in (one, other))
+    apart = [drawn(make()) for _ in x]
+    for number, layer in enumerate(apart):
+        nnx.update(layer, jax.tree.map(lambda leaf, n=number: leaf[n], nnx.state(together.module)))
+    outputs = together(x, train=True)
+    for number, layer in enumerate(apart):
+        np.testing.assert_allclose(outputs[number], layer(x[number], train=True), atol=1e-5)
+        states = (jax.tree.leaves(nnx.state(m, nnx.BatchStat)) for m in (together.module, layer))
         for found, wanted in zip(*states, strict=True):
-            np.testing.assert_allclose(found, wanted, atol=1e-6)
+            np.testing.assert_allclose(found[number], wanted, atol=1e-6)
 
 
 def test_intended_block_uses_the_stream_that_the_released_one_leaves_out(rng):
@@ -73,20 +77,23 @@ def test_intended_block_uses_the_stream_that_the_released_one_leaves_out(rng):
     for streams in ("released", "intended"):
         block = drawn(osnet.Block(64, 64, streams=streams))
         before = block(x, train=False)
-        block.conv2b[1].bn.bias[...] = jnp.ones(16)
+        names = osnet_names.block("block", block)
+        bias = {"block.conv2b.1.bn.bias": np.ones(16)}
+        torch_names.assign({name: names[name] for name in bias}, bias, "")
         changed[streams] = bool(jnp.any(block(x, train=False) != before))
-        assert isinstance(block.conv2b[0].conv1.kernel, nnx.Param) == (streams == "intended")
+        variable = torch_names.variable_of(names["block.conv2b.0.conv1.weight"])
+        assert isinstance(variable, nnx.Param) == (streams == "intended")
     assert changed == {"released": False, "intended": True}
 
 
 def test_branches_and_heads_begin_as_copies():
     network = drawn(lmbn.LMBN(TINY, 32, 3))
-    kernels = [branch.conv4.blocks[0].conv1.conv.kernel[...] for branch in network.branches]
-    heads = [h.reduction.kernel[...] for h in (*network.global_heads, *network.part_heads)]
+    kernels = network.branches.module.conv4.blocks[0].conv1.conv.kernel[...]
+    heads = network.map_heads.module.reduction.kernel[...]
     assert np.array_equal(kernels[0], kernels[1]) and np.array_equal(kernels[0], kernels[2])
     assert np.array_equal(heads[0], heads[1]) and np.array_equal(heads[2], heads[4])
     assert not np.array_equal(heads[0], heads[2])
-    channel = [head.classifier.kernel[...] for head in network.channel_heads]
+    channel = network.channel_heads.module.classifier.kernel[...]
     assert not np.array_equal(*channel)
     gate = network.bottleneck.gate
     assert 0 < np.abs(gate.fc2.bias[...]).max() <= 1 and not np.any(
@@ -180,11 +187,13 @@ def test_names_are_those_of_the_published_checkpoint(golden):
         if not str(name).endswith("num_batches_tracked")
     }
     assert {name: torch_names.torch_shape(v) for name, v in names.items()} == published
-    frozen = {n for n, v in names.items() if not isinstance(v, nnx.Param) and "running" not in n}
+    variables = {name: torch_names.variable_of(entry) for name, entry in names.items()}
+    trained = {name for name, variable in variables.items() if isinstance(variable, nnx.Param)}
+    frozen = {name for name in names.keys() - trained if "running" not in name}
     unused = {n for n in published if n.startswith("face_net.") or ".conv2b." in n}
     held = {n for n in published if "reduction" in n and n.endswith("bn.bias")}
     assert frozen == {n for n in unused | held if "running" not in n}
-    assert all(isinstance(v, Frozen | nnx.BatchStat | nnx.Param) for v in names.values())
+    assert all(isinstance(v, Frozen | nnx.BatchStat | nnx.Param) for v in variables.values())
 
 
 def test_a_teacher_has_to_know_the_same_identities():

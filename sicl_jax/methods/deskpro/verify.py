@@ -190,7 +190,7 @@ def check_full_size(golden: Golden) -> Iterator[Check]:
     apart = {name: torch_names.torch_shape(v) for name, v in names.items()}.items() ^ theirs.items()
     yield golden.verdict("parameter_names, parameter_shapes", len(apart), 0.0)
     # Published optimisers hold what gets no gradient too: the teacher and the unused streams.
-    held = {name for name, v in names.items() if isinstance(v, nnx.Param)}
+    held = {n for n, v in names.items() if isinstance(torch_names.variable_of(v), nnx.Param)}
     unused = {
         name
         for name in names
@@ -455,9 +455,9 @@ class _Trainer:
         model = self.method.model(dataclasses.replace(state.weights, params=moments))
         decay = self.method.config.optimizer.weight_decay
         return {
-            name: torch_names.collect({name: variable})[name] * 10 - decay * before[name]
-            for name, variable in weights.names(model).items()
-            if isinstance(variable, nnx.Param)
+            name: torch_names.collect({name: entry})[name] * 10 - decay * before[name]
+            for name, entry in weights.names(model).items()
+            if isinstance(torch_names.variable_of(entry), nnx.Param)
         }
 
 
