@@ -183,20 +183,23 @@ class Floor:
             def step(last, number):
                 del last
                 images = {name: array[number % _POOL] for name, array in pool.items()}
-                return self._gradients(weights, images), jnp.zeros(())
+                value, moved = self._gradients(weights, images)
+                return moved, value
 
             start = jax.tree.map(jnp.zeros_like, (weights.params, weights.statistics))
-            return steps.repeat(step, start, numbers)[0]
+            # Without the values XLA would leave out networks that get no gradient, teachers.
+            return steps.repeat(step, start, numbers)
 
         self.call = jax.jit(call)
 
     def _gradients(self, weights, images):
-        """Gradients of all weights, and the running statistics."""
+        """The value, and of it the gradients of all weights and the running statistics."""
 
         def objective(params):
             return self._forward(dataclasses.replace(weights, params=params), images)
 
-        return jax.grad(objective, has_aux=True)(weights.params)
+        (value, statistics), gradients = jax.value_and_grad(objective, has_aux=True)(weights.params)
+        return value, (gradients, statistics)
 
     def _forward(self, weights, images):
         """A linear function of all outputs, and the running statistics."""
