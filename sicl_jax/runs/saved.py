@@ -188,7 +188,7 @@ def _load(
         if not saved.folder.exists():  # A run that goes on has replaced it by a newer one.
             return _load(workdir, which, choose)
         raise UserError(
-            f"{saved.folder}: damaged, or of another model ({one_line(error)}); "
+            f"{saved.folder}: damaged, or of another model or version ({one_line(error)}); "
             "choose another --checkpoint"
         ) from error
 
@@ -207,7 +207,12 @@ def _read(folder: pathlib.Path, choose: Callable[[Any], Any]) -> Any:
             restore_args=ocp.checkpoint_utils.construct_restore_args(target),
             partial_restore=True,
         )
-        return reader.restore(folder, args=arguments)
+        restored = reader.restore(folder, args=arguments)
+    for path, leaf in jax.tree.leaves_with_path(restored):
+        if isinstance(leaf, jax.ShapeDtypeStruct):  # What the folder lacks, Orbax leaves as it is.
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            raise ValueError(f"it lacks {name}")
+    return restored
 
 
 def _steps(folder: pathlib.Path) -> dict[int, pathlib.Path]:
