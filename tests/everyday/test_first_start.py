@@ -185,7 +185,7 @@ def test_a_cut_index_is_told_in_our_words(sicl, finished, tmp_path):
 
 def test_a_checkpoint_of_another_network_is_told_in_one_line(sicl, copy):
     config = json.loads((copy / "config.json").read_text())
-    config["model"]["stage_sizes"] = [1, 1, 1]
+    config["silhouettes"] = True
     (copy / "config.json").write_text(json.dumps(config))
     outcome = sicl("evaluate", "--workdir", copy, "--quiet")
     failed(outcome, "of another model or version (it lacks weights.", "choose another --checkpoint")
