@@ -113,9 +113,9 @@ def put_replicated(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: put(leaf, replicated()), tree)
 
 
-def fetch(array: jax.Array) -> np.ndarray:
+def fetch(array: jax.Array | np.ndarray) -> np.ndarray:
     """The whole array on this process's host, also when other processes hold parts of it."""
-    if array.is_fully_addressable:
+    if isinstance(array, np.ndarray) or array.is_fully_addressable:
         return np.asarray(array)
     return np.asarray(_gather()(array).addressable_data(0))
 
