@@ -54,7 +54,7 @@ def measure(config, arguments) -> dict:
     data = networks.random_split(methods.create(config), images, per_identity=_PER_CLUSTER)
     runs = {"early": Run(config, data, feeds.ResidentFeed)}
     runs["late"] = Run(config, data, feeds.ResidentFeed)
-    late = Clock.at(0, config.exchange.after)
+    late = Clock.at(0, config.exchange.after, phase=1)
     runs["late"].state = dataclasses.replace(runs["late"].state, clock=late)
     runs["prompts"] = Prompts(config, data, runs["early"])
     visible, infrared = (devices.fetch(rows) for rows in runs["early"].state.memory.rows)

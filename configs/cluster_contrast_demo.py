@@ -3,7 +3,7 @@
 import ml_collections
 
 from sicl_jax import config as configs
-from sicl_jax.weights import torchvision
+from sicl_jax.weights import drawn_people
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -13,9 +13,9 @@ def get_config() -> ml_collections.ConfigDict:
     and the batch: a fourth of the images, four of a cluster.
     """
     config = configs.base("cluster_contrast")
-    config.update_from_flattened_dict(torchvision.DRAWN_PEOPLE_FIELDS)
+    config.update_from_flattened_dict(drawn_people.RESNET.fields)
     config.data.name = "synthetic_people/demo"
-    config.model.pretrained = torchvision.DRAWN_PEOPLE
+    config.model.pretrained = drawn_people.NAME
     config.augment.pad = 5
     config.augment.erase = 0.0
     config.clustering.k1 = 20

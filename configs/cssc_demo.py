@@ -3,7 +3,7 @@
 import ml_collections
 
 from sicl_jax import config as configs
-from sicl_jax.weights import torchvision
+from sicl_jax.weights import drawn_people
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -16,9 +16,9 @@ def get_config() -> ml_collections.ConfigDict:
     """
     config = configs.base("cssc")
     config.data.name = "synthetic_people/demo"
-    config.update_from_flattened_dict(torchvision.DRAWN_PEOPLE_FIELDS)
+    config.update_from_flattened_dict(drawn_people.RESNET.fields)
     config.model.stage_sizes = (1, 1, 1, 3)
-    config.model.pretrained = torchvision.DRAWN_PEOPLE
+    config.model.pretrained = drawn_people.NAME
     config.mining.part_features = 32
     config.augment.pad = 5
     config.augment.erase = 0.0

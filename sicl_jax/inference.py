@@ -29,7 +29,7 @@ from sicl_jax.methods.embedder import Embedder
 from sicl_jax.methods.state import Weights
 from sicl_jax.register import METHODS
 from sicl_jax.runs import saved, workdir
-from sicl_jax.weights import torchvision
+from sicl_jax.weights import drawn_people
 from sicl_jax.weights.torch_files import load_state_dict
 
 
@@ -197,8 +197,8 @@ def load(source: str | os.PathLike[str], *, checkpoint: str | int = "best") -> M
         UsageError: `checkpoint` is none of the above.
     """
     source = pathlib.Path(source).expanduser()
-    if str(source) == torchvision.DRAWN_PEOPLE:
-        return _pretrained("sicl", source, {"silhouettes": False} | torchvision.DRAWN_PEOPLE_FIELDS)
+    if str(source) == drawn_people.NAME:
+        return _pretrained("sicl", source, {"silhouettes": False} | drawn_people.RESNET.fields)
     if source.is_dir():
         return load_run(source, str(checkpoint))
     if not source.exists():

@@ -356,8 +356,9 @@ class Method(abc.ABC):
 
     def start(self, weights: Weights, memory: Any, *, stage: int = 0, step: int = 0) -> TrainState:
         """A state with a new optimiser, from weights and memory on the devices."""
-        init = jax.jit(self._stages[stage].optimizer.init, out_shardings=devices.replicated())
-        clock = Clock.at(step, stage=stage)
+        of = self._stages[stage]
+        init = jax.jit(of.optimizer.init, out_shardings=devices.replicated())
+        clock = Clock.at(step, stage=stage, phase=of.phase(0))
         return TrainState(weights, init(weights.params), memory, clock)
 
     def abstract_model(self) -> nnx.Module:

@@ -64,6 +64,7 @@ class Clock:
         first_step: `step` at the epoch's beginning.
         steps: Steps of this epoch.
         stage: Number of the stage; part of the compiled program.
+        phase: Number of the stage's phase (`Stage.phases`); part of the program too.
     """
 
     step: jax.Array
@@ -71,6 +72,7 @@ class Clock:
     first_step: jax.Array
     steps: jax.Array
     stage: int = dataclasses.field(default=0, metadata={"static": True})
+    phase: int = dataclasses.field(default=0, metadata={"static": True})
 
     @classmethod
     def at(
@@ -79,13 +81,14 @@ class Clock:
         epoch: int = 0,
         steps: int = 1,
         stage: int = 0,
+        phase: int = 0,
         *,
         first_step: int | None = None,
     ) -> Self:
         """A clock on all devices; at an epoch's beginning unless `first_step` says otherwise."""
         first_step = step if first_step is None else first_step
         numbers = (np.asarray(number, np.int32) for number in (step, epoch, first_step, steps))
-        return cls(*devices.put_replicated(tuple(numbers)), stage)
+        return cls(*devices.put_replicated(tuple(numbers)), stage, phase)
 
 
 @jax.tree_util.register_dataclass
@@ -117,6 +120,7 @@ class Stage(NamedTuple):
         reads: Columns that its batches have; those of the method if None.
         tested: Whether what is tested learns in it: if not, no test is due.
         anew: Whether it begins with initial weights, so that no earlier stage has the run's best.
+        phases: Epochs with which another phase begins, for whose steps another program is compiled.
     """
 
     name: str
@@ -125,6 +129,11 @@ class Stage(NamedTuple):
     reads: tuple[str, ...] | None = None
     tested: bool = True
     anew: bool = False
+    phases: tuple[int, ...] = ()
+
+    def phase(self, epoch: int) -> int:
+        """The phase of an epoch, both counted from 0."""
+        return sum(epoch >= first for first in self.phases)
 
 
 @jax.tree_util.register_dataclass

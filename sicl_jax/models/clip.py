@@ -5,7 +5,8 @@ the one and share the other. `docs/methods/cclnet.md` section 2 has the formulas
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,13 @@ class ClipConfig:
     text_width: int = 512
     text_layers: int = 12
     context: int = 77
+
+    @classmethod
+    def of(cls, model: Mapping[str, Any]) -> Self:
+        """The shape that a config's group `model` gives."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        shape = {name: model[name] for name in names}
+        return cls(**shape | {"stage_sizes": tuple(model["stage_sizes"])})
 
     @property
     def num_features(self) -> int:

@@ -106,8 +106,9 @@ class Position:
             epoch: Counted from 0 at its stage's beginning.
             steps: Of the whole epoch.
         """
-        first = self.step - self.progress.step_in_epoch
-        clock = Clock.at(self.step, epoch, steps, self.progress.stage, first_step=first)
+        first, stage = self.step - self.progress.step_in_epoch, self.progress.stage
+        phase = self.method.stages[stage].phase(epoch)
+        clock = Clock.at(self.step, epoch, steps, stage, phase, first_step=first)
         self.state = dataclasses.replace(self.state, clock=clock)
 
     def __enter__(self) -> "Position":

@@ -1,5 +1,6 @@
 """The compiled call: many training steps, with nothing copied in between."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,7 @@ def compile_train_call(
         divided into calls.
     """
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+    shardings = dataclasses.replace(shardings, clock=devices.replicated())  # Of any phase.
 
     def call(state: TrainState, resident: Any, steps: Any, seed: jax.Array):
         def step(state, sent):

@@ -21,7 +21,7 @@ import numpy as np
 from sicl_jax.errors import UserError
 from sicl_jax.models.encoder import Encoder
 from sicl_jax.models.resnet import ResNet, ResNetConfig
-from sicl_jax.weights import hub, torch_names
+from sicl_jax.weights import drawn_people, hub, torch_names
 from sicl_jax.weights.torch_files import load_state_dict
 
 # Depths by architecture, and torchvision's ImageNet weights as timm hosts them: the first that
@@ -40,16 +40,6 @@ _VERSIONS = {
 _FILE = "model.safetensors"
 _PREFIXES = ("", "encoder_q.", "backbone.")
 _HEADS = ("fc.", "classifier.", "feat_bn.")
-DRAWN_PEOPLE = "drawn-people"
-"""The network that comes with this package, as `config.model.pretrained` names it."""
-DRAWN_PEOPLE_FIELDS = {
-    "data.image_size": (128, 64),
-    "model.block": "basic",
-    "model.stage_sizes": (1, 1, 1, 1),
-    "model.width": 16,
-}
-"""Its config."""
-_DRAWN_PEOPLE_FILE = pathlib.Path(__file__).with_name("drawn_people.safetensors")
 
 
 def names(resnet: ResNet) -> torch_names.Names:
@@ -80,7 +70,7 @@ def assign(
     Blocks that the network of this package lacks begin by handing on what they get.
     """
     wanted, found = names(resnet), backbone(arrays)
-    if source == _DRAWN_PEOPLE_FILE:
+    if source == drawn_people.RESNET.file:
         for name, variable in wanted.items():
             array = torch_names.to_torch(np.asarray(variable.get_value()))
             silent = name.endswith(".bn2.weight")
@@ -122,19 +112,16 @@ def find(source: str, config: ResNetConfig) -> str | pathlib.Path:
         UserError: There is no such file; there are no such weights of this architecture; or their
             file is not in the cache, and then the message is the command that puts it there.
     """
-    if source == DRAWN_PEOPLE:
-        if (config.block, config.width, len(config.stage_sizes)) != ("basic", 16, 4):
-            raise UserError(
-                f"config.model.pretrained={source}: that network has model.block=basic, "
-                "model.width=16 and four stages; give these, or name other weights"
-            )
-        return _DRAWN_PEOPLE_FILE
+    if source == drawn_people.NAME:
+        stages = (1,) * len(config.stage_sizes)  # Blocks that it lacks are no hindrance.
+        fields = {"block": config.block, "stage_sizes": stages, "width": config.width}
+        return drawn_people.RESNET.find({f"model.{name}": of for name, of in fields.items()})
     if source not in _VERSIONS:
         if not pathlib.Path(source).exists():
             raise UserError(
                 f"config.model.pretrained={source}: no such file; name a file of weights, the "
-                f"folder of a run, {DRAWN_PEOPLE} or {' or '.join(_VERSIONS)}, or leave it empty "
-                "to begin with random weights"
+                f"folder of a run, {drawn_people.NAME} or {' or '.join(_VERSIONS)}, or leave it "
+                "empty to begin with random weights"
             )
         return source
     version, depths = _VERSIONS[source]

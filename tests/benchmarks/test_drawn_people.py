@@ -17,7 +17,7 @@ from sicl_jax.data.pixels import Form
 from sicl_jax.errors import UserError
 from sicl_jax.methods.embedder import Embedder
 from sicl_jax.register import METHODS
-from sicl_jax.weights import torchvision
+from sicl_jax.weights import drawn_people as networks
 from tfds_builders.synthetic_people import photograph
 from tfds_builders.synthetic_people.synthetic_people_dataset_builder import MANY_OUTFITS
 from tfds_builders.synthetic_people.world import shots, splits_as_prcc
@@ -74,7 +74,7 @@ def test_runs_begin_with_it_in_every_stream(drawn_people, strangers):
     expected = drawn_people.embed(list(images))
     for name in ("sicl", "cluster_contrast"):
         config = configs.base(name)
-        config.update_from_flattened_dict(torchvision.DRAWN_PEOPLE_FIELDS)
+        config.update_from_flattened_dict(networks.RESNET.fields)
         config.model.pretrained = "drawn-people"
         if name == "cluster_contrast":
             config.model.pooling = "average"
@@ -92,7 +92,7 @@ def test_runs_begin_with_it_in_every_stream(drawn_people, strangers):
 def test_blocks_that_it_lacks_begin_by_handing_on(drawn_people, strangers):
     images = np.stack(strangers[0][0][:4])
     config = configs.base("sicl")
-    config.update_from_flattened_dict(torchvision.DRAWN_PEOPLE_FIELDS | {"silhouettes": False})
+    config.update_from_flattened_dict(networks.RESNET.fields | {"silhouettes": False})
     config.model.pretrained, config.model.stage_sizes = "drawn-people", (1, 1, 1, 2)
     method = methods.create(config.lock())
     weights = devices.put_replicated(method.initial_weights(0))
@@ -102,16 +102,42 @@ def test_blocks_that_it_lacks_begin_by_handing_on(drawn_people, strangers):
 
 def test_another_shape_is_refused_with_the_right_one():
     config = configs.base("sicl")
-    config.update_from_flattened_dict(torchvision.DRAWN_PEOPLE_FIELDS)
+    config.update_from_flattened_dict(networks.RESNET.fields)
     config.model.pretrained, config.model.width = "drawn-people", 32
-    with pytest.raises(UserError, match=r"model\.width=16 and four stages; give these"):
+    with pytest.raises(
+        UserError, match=r"model\.stage_sizes=\(1, 1, 1, 1\), model\.width=16; give these"
+    ):
         methods.create(config.lock()).initial_weights(0)
 
 
 def test_the_card_is_of_the_file_that_is_shipped():
-    folder = pathlib.Path(torchvision.__file__).parent
-    digest = hashlib.sha256((folder / "drawn_people.safetensors").read_bytes()).hexdigest()
-    assert digest in (folder / "drawn_people.md").read_text()
+    for shipped in (networks.RESNET, networks.CLIP):
+        digest = hashlib.sha256(shipped.file.read_bytes()).hexdigest()
+        assert digest in (shipped.file.parent / "drawn_people.md").read_text()
+
+
+def test_the_clip_knows_strangers_in_grey(strangers):
+    """As the demo begins: by the infrared stem, which is the visible one's copy."""
+    (queries, people), (gallery, theirs) = strangers
+    config = configs.load("cclnet_demo")
+    method = methods.create(config)
+    embedder = Embedder(method, flip=False, batch_size=64)
+    weights = devices.put_replicated(method.initial_weights(0))
+
+    def embed(images, modality):
+        columns = {"image": np.stack(images), "modality": np.full(len(images), modality)}
+        return embedder(weights, columns)
+
+    grey = [np.repeat(np.uint8(i.mean(axis=-1, keepdims=True)), 3, axis=-1) for i in queries]
+    similarity = embed(grey, 1) @ embed(gallery, 0).T
+    found = np.mean(theirs[similarity.argmax(axis=1)] == people)
+    assert found > 3 / len(set(people.tolist())), found
+
+
+def test_another_shape_of_clip_is_refused_with_the_right_one():
+    config = configs.load("cclnet_demo", ["--config.model.width=16"])
+    with pytest.raises(UserError, match=r"model\.width=8, .*; give these"):
+        methods.create(config).initial_weights(0)
 
 
 # What makes the script's network one of seconds.
@@ -150,7 +176,7 @@ def test_what_the_script_makes_loads_as_a_file(made, tiny_data):
 
     config = configs.base("sicl")
     config.update_from_flattened_dict(
-        torchvision.DRAWN_PEOPLE_FIELDS | {"model.width": 4, "silhouettes": False}
+        networks.RESNET.fields | {"model.width": 4, "silhouettes": False}
     )
     config.data.image_size, config.model.pretrained = (64, 32), str(made)
     method = methods.create(config.lock())

@@ -33,6 +33,7 @@ def tiny(tmp_path_factory):
     settings = (
         f"data.dir={folder}",
         "data.name=synthetic_people/infrared_tiny",
+        "model.pretrained=",
         "model.width=4",
         "model.embed_dim=8",
         "model.text_layers=1",
@@ -214,11 +215,11 @@ def test_compat_decides_what_the_infrared_memory_sees(tiny):
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     labels = np.repeat(np.arange(8, dtype=np.int32), 2)
 
-    def updated(compat, epoch):
+    def updated(compat, phase):
         method = methods.create(tiny(f"compat={compat}"))
         memory = method.memory_of(labels, 4, features)
         halves = [np.arange(8) // 2] * 2
-        clock = Clock.at(0, epoch)
+        clock = Clock.at(0, phase=phase)
         moved = [features[:8][::-1], features[8:][::-1]]
         return method._updated(memory, halves, moved, clock)
 

@@ -149,7 +149,7 @@ def cross_modal_step() -> dict[str, np.ndarray]:
 
         return jax.value_and_grad(objective, has_aux=True)(weights)
 
-    clock = Clock.at(0, epoch=config.exchange.after)
+    clock = Clock.at(0, phase=1)
     given = devices.put_replicated((weights, indexes))
     (_, aux), gradients = step(given[0], memory, devices.put_rows(images), given[1], clock)
     results = aux.metrics | {f"gradient of {name}": array for name, array in gradients.items()}

@@ -46,7 +46,12 @@ _READS = ("image", "modality")
 
 
 class CclNet(Method):
-    """CCLNet behind the loop's interface."""
+    """CCLNet behind the loop's interface.
+
+    Attributes:
+        sentences: Token ids (context,) of the visible and of the infrared prompt, and where the
+            learned ones stand.
+    """
 
     name = "cclnet"
     similarity = "dot"
@@ -64,17 +69,9 @@ class CclNet(Method):
                 f"{config.sampler.num_instances}"
             )
         self._augment = AugmentConfig(**config.augment)
-        model = config.model
-        self._shape = ClipConfig(
-            tuple(model.stage_sizes),
-            model.width,
-            model.embed_dim,
-            model.text_width,
-            model.text_layers,
-            model.context,
-        )
-        self._sentences = [
-            prompts.token_ids(config.prompts[name], config.prompts.merges, model.context)
+        self._shape = ClipConfig.of(config.model)
+        self.sentences = [
+            prompts.token_ids(config.prompts[name], config.prompts.merges, self._shape.context)
             for name in MODALITIES
         ]
 
@@ -84,7 +81,7 @@ class CclNet(Method):
             self._shape,
             image_size=tuple(self.config.data.image_size),
             classes=tuple(self.sizes.get(f"{name}_classes", 1) for name in MODALITIES),
-            prompts=[shape for _, shape in self._sentences],
+            prompts=[shape for _, shape in self.sentences],
             dtype=devices.compute_dtype(self.config.model.dtype),
         )
 
@@ -141,7 +138,7 @@ class CclNet(Method):
             source,
             self._shape,
             image_size=tuple(self.config.data.image_size),
-            sentences=[ids for ids, _ in self._sentences],
+            sentences=[ids for ids, _ in self.sentences],
         )
 
     def names(self, model: CrossModalModel) -> torch_names.Names:
@@ -410,7 +407,7 @@ class CclNet(Method):
             memory: As before the step.
             images: (B, H, W, 3), normalised, visible ones in the first half.
             indexes: (B,) int32, their rows in the split.
-            clock: When: late epochs exchange matched clusters.
+            clock: When: a stage's second phase exchanges matched clusters.
         """
         encoding = model(images, len(images) // 2, train=True)
         features = jnp.split(l2_normalize(encoding.feature), 2)
@@ -440,23 +437,16 @@ class CclNet(Method):
         self, memory: ClusterMemory, labels: list[jax.Array], features: list[jax.Array], clock
     ) -> tuple[tuple[jax.Array, ...], jax.Array]:
         """Both memories after a step, and how many pairs were matched."""
-        options = self.config.exchange
         moved = tuple(
             update_cluster_memory(*of_modality, self.config.memory.momentum)
             for of_modality in zip(memory.rows, labels, features, strict=True)
         )
-
-        def exchanged(rows):
-            partners = losses.matched(*rows, memory.counts)
-            rows = losses.exchange(
-                *rows, partners, tuple(labels), options.weight, compat=self.config.compat
-            )
-            return rows, jnp.sum(partners >= 0)
-
-        def kept(rows):
-            return rows, jnp.sum(jnp.zeros((), jnp.int32))
-
-        return jax.lax.cond(clock.epoch >= options.after, exchanged, kept, moved)
+        if clock.phase == 0:
+            return moved, jnp.zeros((), jnp.int32)
+        partners = losses.matched(*moved, memory.counts)
+        weight = self.config.exchange.weight
+        rows = losses.exchange(*moved, partners, tuple(labels), weight, compat=self.config.compat)
+        return rows, jnp.sum(partners >= 0)
 
 
 @functools.cache

@@ -13,7 +13,7 @@ _PROMPTS, _POOL = r"_prompts\.", r"^attention_pool\."
 
 def stages_of(config: ml_collections.ConfigDict) -> tuple[Stage, ...]:
     """The stages that `config.stages` names; epochs count from 1 in rates."""
-    epochs, options = config.epochs, config.prompts
+    epochs, options, exchange = config.epochs, config.prompts, (config.exchange.after,)
     of_prompts = types.SimpleNamespace(
         name="cosine",
         start=0,
@@ -23,7 +23,7 @@ def stages_of(config: ml_collections.ConfigDict) -> tuple[Stage, ...]:
         warmup_factor=options.warmup_rate / options.learning_rate,
     )
     stages = (
-        Stage("stage 0", epochs, _image_optimizer(config, _PROMPTS, _POOL)),
+        Stage("stage 0", epochs, _image_optimizer(config, _PROMPTS, _POOL), phases=exchange),
         Stage(
             "stage 1",
             options.epochs,
@@ -36,7 +36,7 @@ def stages_of(config: ml_collections.ConfigDict) -> tuple[Stage, ...]:
             tested=False,
             anew=True,
         ),
-        Stage("stage 2", epochs, _image_optimizer(config, _PROMPTS)),
+        Stage("stage 2", epochs, _image_optimizer(config, _PROMPTS), phases=exchange),
     )
     return stages[: len(config.stages)]
 

@@ -390,7 +390,8 @@ def check_sampler(golden: Golden) -> Iterator[Check]:
 
 def check_evaluation(golden: Golden) -> Iterator[Check]:
     """SYSU-MM01's searches with their drawn galleries, and RegDB's test."""
-    parts = [str(name).split("/")[:2] for name in golden["files"]]
+    files = golden["files"]
+    parts = [str(name).split("/")[:2] for name in files]
     camera = np.array([int(name.removeprefix("cam")) for name, _ in parts])
     identity = np.array([int(person) for _, person in parts])
     labels = {"identity": identity, "camera": camera}
@@ -405,6 +406,7 @@ def check_evaluation(golden: Golden) -> Iterator[Check]:
         unlike = len(set(rows["query"].tolist()) ^ set(golden[f"{mode}_query"].tolist()))
         yield golden.verdict(f"{mode}_query", unlike, 0.0)
         seen = rows["gallery"][np.isin(camera[rows["gallery"]], cameras)]
+        seen = seen[np.argsort(files[seen])]  # Draws are from sorted files.
         named = dataclasses.replace(images.take(seen), names=[str(row) for row in seen])
         draw = Draw(("identity", "camera"), released=True)
         unlike = 0

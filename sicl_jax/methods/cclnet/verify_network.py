@@ -12,7 +12,7 @@ from sicl_jax import config as configs
 from sicl_jax.data.augment import normalize
 from sicl_jax.methods.cclnet import weights as published
 from sicl_jax.methods.cclnet.method import CclNet
-from sicl_jax.methods.cclnet.model import CrossModalModel
+from sicl_jax.methods.cclnet.model import CrossModalModel, PromptShape
 from sicl_jax.verify import Golden
 
 OUTPUT, GRADIENT, LATER, CHANGE, SCHEDULE = 1e-4, 1e-3, 5e-3, 5e-2, 1e-6
@@ -71,7 +71,24 @@ def method_of(golden: Golden, images: Golden, **groups: Mapping[str, Any] | Any)
     fields["data.image_size"] = images["images_rgb"].shape[1:3]
     config.update_from_flattened_dict(fields)
     config.update({"model": {"dtype": "float32"}, **groups})
-    return CclNet(config, sizes)
+    method = CclNet(config, sizes)
+    method.sentences = _sentences(golden)
+    return method
+
+
+def _sentences(golden: Golden) -> list[tuple[np.ndarray, PromptShape]]:
+    """The prompts by the shapes of a file's arrays; their ends are in the file of the model."""
+    names = map(str, golden["parameter_names"])
+    lengths = dict(zip(names, golden["parameter_shapes"][:, 1].tolist(), strict=True))
+    found, of_model = [], golden.beside("model")
+    for modality in PAIR:
+        ids = of_model[f"token_ids_{modality}"]
+        start, learned = (
+            lengths[f"prompt_learner.{part}_{modality}"] for part in ("token_prefix", "cls_ctx")
+        )
+        # The end token is the one of the greatest number.
+        found.append((ids, PromptShape(start, learned, int(ids.argmax()) + 1 - start - learned)))
+    return found
 
 
 def model_of(golden: Golden, method: CclNet) -> CrossModalModel:

@@ -15,7 +15,7 @@ from sicl_jax import devices
 from sicl_jax.errors import UserError
 from sicl_jax.methods.cclnet.model import CrossModalModel
 from sicl_jax.models.clip import ClipConfig, grid, resize_positions
-from sicl_jax.weights import clip, torch_names
+from sicl_jax.weights import clip, drawn_people, torch_names
 from sicl_jax.weights.torch_files import load_state_dict
 
 _VISIBLE, _INFRARED = "visible_module.visible", "thermal_module.thermal"
@@ -101,7 +101,7 @@ def load_pretrained(
     Args:
         model: What to fill; see `load_clip`. Of the authors' checkpoint prompts of as many classes
             are taken, others are left.
-        source: A file, recognised by the names in it, or `clip-rn50`.
+        source: A file, recognised by the names in it; `clip-rn50`; or `drawn-people`.
         config: The model's shape.
         image_size: As for `load_clip`.
         sentences: As for `load_clip`.
@@ -109,7 +109,11 @@ def load_pretrained(
     Raises:
         UserError: The file is missing, cannot be read or does not fit the model.
     """
-    path = clip.find(source)
+    if source == drawn_people.NAME:
+        shape = {f"model.{name}": value for name, value in vars(config).items()}
+        path = drawn_people.CLIP.find({**shape, "data.image_size": image_size})
+    else:
+        path = clip.find(source)
     arrays = load_state_dict(path, strip_prefix="module.")
     if not is_released(arrays):
         load_clip(model, path, config, image_size=image_size, sentences=sentences)
