@@ -263,16 +263,17 @@ def read_log(folder: pathlib.Path) -> RunLog:
 
 _KINDS = ("start", "epoch", "test", "extend")
 
+_PLACE = schema.count(most=10**12)  # No run has so many epochs or steps.
 _EPOCH = schema.record(
-    {"epoch": schema.number, "step": schema.number},
+    {"epoch": _PLACE, "step": _PLACE},
     {
         "terms": schema.table(schema.number),
         "seconds_training": schema.number,
         "seconds_clustering": schema.number,
     },
 )
-_TEST = schema.record({"epoch": schema.number, "step": schema.number, "seconds": schema.number})
-_EXTENSION = schema.record({"epoch": schema.number, "changes": schema.text()})
+_TEST = schema.record({"epoch": _PLACE, "step": _PLACE, "seconds": schema.number})
+_EXTENSION = schema.record({"epoch": _PLACE, "changes": schema.text()})
 _RESULT = schema.record({"mAP": schema.number, "rank1": schema.number})
 _START = schema.record(
     {},
