@@ -15,10 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from sicl_jax import console
 from sicl_jax.data.files import atomic_file, usable_cores
+from sicl_jax.data.pictures import open_picture
 from sicl_jax.errors import UserError, one_line
 from sicl_jax.masks.walk import Task, list_tasks
 
@@ -165,10 +166,9 @@ def cut_faces(
         if not hasattr(own, "detector"):
             own.detector = FaceDetector(file, upper=upper)
         try:
-            with Image.open(task.image) as image:
-                pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        except Exception as error:  # Decoders raise OSError, SyntaxError, struct.error and others.
-            return f"{task.image} ({one_line(error)})"
+            pixels = open_picture(task.image)
+        except UserError as error:
+            return str(error)
         face = own.detector(pixels)
         if face.score < threshold:
             return False

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from sicl_jax.data.files import usable_cores
@@ -119,7 +120,7 @@ def decoded_batches(
                 yield [np.stack(column) for column in zip(*full, strict=True)]
 
 
-def open_picture(path: str | os.PathLike[str]) -> Image.Image:
+def open_picture(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
     """Returns an image file's pixels, upright and of 8 bits, as data sets store them.
 
     Raises:

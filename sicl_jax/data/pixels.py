@@ -9,7 +9,7 @@ from PIL import Image
 
 from sicl_jax.data.resample import FILTERS, resized
 from sicl_jax.errors import UsageError, UserError
-from tfds_builders.reid import parts
+from tfds_builders.reid import images, parts
 
 MASK_MODES = ("silhouette", "parsing", "parts", "keep")
 MODES = ("rgb", *MASK_MODES)
@@ -65,11 +65,13 @@ class Form:
 
     def decode(self, data: bytes) -> UInt8[np.ndarray, "..."]:
         """Decodes a file and fits it."""
+        if self.mode == "rgb":
+            return self.fit(images.open_image(data))
         with Image.open(io.BytesIO(data)) as picture:
             return self.fit(picture)
 
-    def fit(self, picture: Image.Image) -> UInt8[np.ndarray, "..."]:
-        """Returns the picture as an array of this form's shape.
+    def fit(self, picture: Image.Image | UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "..."]:
+        """Returns the picture, in mode `rgb` perhaps an array, as an array of this form's shape.
 
         Masks change their values at their own size, so resizing never mixes two labels into a
         third.
@@ -83,7 +85,7 @@ class Form:
             return np.asarray(labels.resize(self.size[::-1], Image.Resampling.NEAREST))
         if self.mode != "rgb":
             picture = grey_mask(picture, self.mode)
-        elif picture.mode != "RGB":
+        elif isinstance(picture, Image.Image):
             picture = picture.convert("RGB")
         return resized(np.asarray(picture), self.size, self.resize)
 

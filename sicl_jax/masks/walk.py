@@ -15,10 +15,10 @@ from typing import NamedTuple, Protocol
 import jax
 import numpy as np
 from jaxtyping import Array, Float, UInt8
-from PIL import Image, ImageOps
 
 from sicl_jax import devices
-from sicl_jax.errors import UserError, one_line
+from sicl_jax.data.pictures import open_picture
+from sicl_jax.errors import UserError
 from sicl_jax.masks import extractor
 from tfds_builders.reid.tree import IMAGE_SUFFIXES
 
@@ -46,10 +46,6 @@ class _Loaded(NamedTuple):
     network_input: UInt8[np.ndarray, "s s 3"]
     height: int
     width: int
-
-
-class _UnreadableError(Exception):
-    """An image that cannot be decoded; the message names it."""
 
 
 def list_tasks(input_dir: Path, output_dir: Path, names: Iterable[str] | None = None) -> list[Task]:
@@ -186,7 +182,7 @@ def _load_ahead(
         for future in ahead.popleft():
             try:
                 loaded.append(future.result())
-            except _UnreadableError as error:
+            except UserError as error:
                 failures.append(str(error))
         submit()
         if loaded:
@@ -194,12 +190,7 @@ def _load_ahead(
 
 
 def _load(task: Task, input_size: int) -> _Loaded:
-    try:
-        with Image.open(task.image) as image:
-            # As displayed: people stand upright, and data sets are prepared that way too.
-            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))[..., ::-1]
-    except Exception as error:  # Decoders raise OSError, SyntaxError, struct.error and others.
-        raise _UnreadableError(f"{task.image} ({one_line(error)})") from error
+    pixels = open_picture(task.image)[..., ::-1]
     height, width = pixels.shape[:2]
     return _Loaded(task, extractor.network_input(pixels, input_size), height, width)
 

@@ -5,6 +5,8 @@ import pathlib
 import threading
 from collections.abc import Collection
 
+import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from sicl_jax.data.files import atomic_file
@@ -70,8 +72,8 @@ class Thumbnails:
         return removed
 
 
-def _reduced(image: Image.Image, size: tuple[int, int]) -> bytes:
-    picture = image.convert("RGB")
+def _reduced(pixels: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> bytes:
+    picture = Image.fromarray(pixels)
     picture.thumbnail(size, Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=_QUALITY)
