@@ -1,13 +1,15 @@
-"""Resizing pictures as PIL resizes them, to the last bit, in a third of its time.
+"""Resizing pictures as PIL resizes them, to the last bit, in a fraction of its time.
 
 PIL takes weighted means of whole numbers along one axis, rounds them to 8 bits, and does the same
-along the other. Here the inner loops run along rows of bytes, so that they become SIMD; pixels side
-by side are made rows by turning the picture. Which axis comes first decides the last bits: it is as
-in Pillow 13, whatever Pillow there is.
+along the other. Here both are means of whole rows, so that the inner loop becomes SIMD: for the
+columns the picture is turned. Which axis comes first decides the last bits: it is as in Pillow 13,
+whatever Pillow there is.
 """
 
+import functools
 import math
 
+import cv2
 import numpy as np
 from jaxtyping import UInt8
 
@@ -29,55 +31,74 @@ def resized(
         size: Height and width, at least 1.
         resize: A key of `FILTERS`.
     """
-    height, width, *channels = pixels.shape
-    step = math.prod(channels)
-    rows = np.ascontiguousarray(pixels).reshape(height, width * step)
-    return _resized(rows, step, *size, FILTERS[resize]).reshape(*size, *channels)
-
-
-@compiled
-def _resized(rows, step, height, width, radius):
-    """Resizes (H, W * step) to (height, width * step)."""
-    old_height, old_width = rows.shape[0], rows.shape[1] // step
+    (old_height, old_width), (height, width) = pixels.shape[:2], size
     height_first = 0 < old_height - height > 2 * (old_width - width)
     if height_first:
-        rows = _means(rows, 1, height, radius)
+        pixels = _along_height(pixels, height, resize)
     if width != old_width:
-        rows = _turned(_means(_turned(rows), step, width, radius))
-    if height != rows.shape[0]:
-        rows = _means(rows, 1, height, radius)
-    return rows
+        turned = cv2.transpose(np.ascontiguousarray(pixels))
+        pixels = cv2.transpose(_along_height(turned, width, resize))
+    return pixels if height_first else _along_height(pixels, height, resize)
+
+
+def _along_height(pixels, height, resize):
+    if height == len(pixels):
+        return pixels
+    rows = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
+    factors = _factors(len(pixels), height, FILTERS[resize])
+    return _means(rows, *factors).reshape(height, *pixels.shape[1:])
 
 
 @compiled
-def _means(rows, step, count, radius):
-    """Weighted means of every `step`th row: (N * step, M) to (count * step, M)."""
-    length, columns = rows.shape[0] // step, rows.shape[1]
-    means = np.empty((count * step, columns), np.uint8)
+def _means(rows, firsts, factors):
+    """Sums of rows from `firsts` on, times factors: (N, M), (K,) and (K, 4 F) to (K, M)."""
+    last, columns = len(rows) - 1, rows.shape[1]
+    means = np.empty((len(firsts), columns), np.uint8)
+    sums = np.empty(columns, np.int32)
+    for place in range(len(firsts)):
+        sums[:] = 1 << (_BITS - 1)
+        for n in range(0, factors.shape[1], 4):  # By fours: the sums are loaded less often.
+            e, f, g, h = factors[place, n : n + 4]
+            if e == f == g == h == 0:
+                continue
+            first = firsts[place] + n
+            a, b = rows[min(first, last)], rows[min(first + 1, last)]
+            c, d = rows[min(first + 2, last)], rows[min(first + 3, last)]
+            for column in range(columns):
+                sums[column] += (
+                    np.int32(a[column]) * e
+                    + np.int32(b[column]) * f
+                    + np.int32(c[column]) * g
+                    + np.int32(d[column]) * h
+                )
+        row = means[place]
+        for column in range(columns):
+            row[column] = min(max(sums[column] >> _BITS, 0), 255)
+    return means
+
+
+@functools.lru_cache(maxsize=1024)
+@compiled
+def _factors(length, count, radius):
+    """For each of `count` means of `length` rows the first row, and factors with zeros behind."""
     scale = length / count
     shrinks = max(scale, 1.0)
-    weights = np.empty(2 * math.ceil(radius * shrinks) + 1)
-    sums = np.empty(columns, np.int32)
+    most = 2 * math.ceil(radius * shrinks) + 1
+    firsts = np.empty(count, np.int64)
+    factors = np.zeros((count, -(-most // 4) * 4), np.int32)
+    weights = np.empty(most)
     for place in range(count):
         centre = (place + 0.5) * scale
-        first = max(int(centre - radius * shrinks + 0.5), 0)
+        first = firsts[place] = max(int(centre - radius * shrinks + 0.5), 0)
         number = min(int(centre + radius * shrinks + 0.5), length) - first
         total = 0.0
         for n in range(number):
             weights[n] = _weight((n + first - centre + 0.5) * (1.0 / shrinks), radius)
             total += weights[n]
-        for channel in range(step):
-            sums[:] = 1 << (_BITS - 1)
-            for n in range(number):
-                share = weights[n] / total * (1 << _BITS)
-                factor = np.int32(share - 0.5 if share < 0 else share + 0.5)
-                row = rows[(first + n) * step + channel]
-                for column in range(columns):
-                    sums[column] += np.int32(row[column]) * factor
-            row = means[place * step + channel]
-            for column in range(columns):
-                row[column] = min(max(sums[column] >> _BITS, 0), 255)
-    return means
+        for n in range(number):
+            share = weights[n] / total * (1 << _BITS)
+            factors[place, n] = np.int32(share - 0.5 if share < 0 else share + 0.5)
+    return firsts, factors
 
 
 @compiled
@@ -95,12 +116,3 @@ def _weight(x, radius):
 @compiled
 def _sinc(x):
     return math.sin(x * math.pi) / (x * math.pi) if x else 1.0
-
-
-@compiled
-def _turned(rows):
-    turned = np.empty((rows.shape[1], rows.shape[0]), np.uint8)
-    for column in range(rows.shape[1]):
-        for row in range(rows.shape[0]):
-            turned[column, row] = rows[row, column]
-    return turned
