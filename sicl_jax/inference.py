@@ -144,11 +144,8 @@ class Model:
             is_number = name not in self.method.forms
             sources.append(given[name] if is_number else pictures.one_by_one(given[name]))
             readers.append(self._reader(name, on_bad))
-        features = []
-        for batch in pictures.decoded_batches(sources, readers, embedder.batch_size):
-            features.append(self._embed_batch(embedder, batch))
-            if on_batch is not None:
-                on_batch(len(features[-1]))
+        batches = pictures.decoded_batches(sources, readers, embedder.batch_size)
+        features = list(embedder.of_batches(self.weights, batches, on_batch=on_batch))
         if not features:
             raise UserError("there are no images to embed; give one or more")
         return np.concatenate(features)
@@ -173,13 +170,6 @@ class Model:
                 return np.zeros(form.shape, np.uint8)
 
         return read
-
-    def _embed_batch(self, embedder: Embedder, batch: list[np.ndarray]) -> np.ndarray:
-        """Features of a batch, filled up to a power of two: few sizes are few programs."""
-        count = len(batch[0])
-        size = min(embedder.batch_size, 1 << (count - 1).bit_length())
-        batch = [np.concatenate([b, np.repeat(b[-1:], size - count, axis=0)]) for b in batch]
-        return embedder(self.weights, dict(zip(embedder.reads, batch, strict=True)))[:count]
 
 
 def load(source: str | os.PathLike[str], *, checkpoint: str | int = "best") -> Model:

@@ -1,7 +1,8 @@
 """From a method's weights to features of any number of images: the one way for all."""
 
+import collections
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ class Embedder:
         stream: One of the method's streams; the one that is tested if None.
         flip: Whether features are summed over each image and its mirror image; the config says so
             if None.
-        batch_size: Images in a batch.
+        batch_size: Images in a batch; rounded up to a multiple of the number of devices.
 
     Attributes:
         stream: The stream.
@@ -50,7 +51,7 @@ class Embedder:
         self.stream = stream
         self.reads = tuple(method.streams[stream])
         self.similarity = method.similarity
-        self.batch_size = batch_size
+        self.batch_size = devices.padded_rows(batch_size)
         self.flip = bool(method.config.evaluate.flip if flip is None else flip)
         self._apply = _compiled(method, stream, self.flip)
 
@@ -71,59 +72,61 @@ class Embedder:
         Returns:
             (N, D) float32, normalised as the method compares them.
         """
-        features = _in_batches(
-            lambda *batch: self._apply(weights, dict(zip(self.reads, batch, strict=True))),
-            *(columns[name] for name in self.reads),
-            batch_size=self.batch_size,
-            on_batch=on_batch,
+        arrays = [columns[name] for name in self.reads]
+        batches = (
+            [np.asarray(array[start : start + self.batch_size]) for array in arrays]
+            for start in range(0, len(arrays[0]), self.batch_size)
         )
-        return np.asarray(features, np.float32)
+        return np.concatenate(list(self.of_batches(weights, batches, on_batch=on_batch)))
+
+    def of_batches(
+        self,
+        weights: Weights,
+        batches: Iterable[Sequence[np.ndarray]],
+        *,
+        on_batch: Callable[[int], None] | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Embeds batches as they come, some of them in flight while the next ones are made.
+
+        A batch that is not full is filled up with its own last row, to the size of those before
+        it; the first one to a power of two: few sizes are few programs.
+
+        Args:
+            weights: As above.
+            batches: Columns in the order of `reads`, each (B, ...) of at most `batch_size` rows.
+            on_batch: As above.
+
+        Yields:
+            (B, D) float32 for each batch.
+        """
+        pending: collections.deque[tuple[jax.Array, int]] = collections.deque()
+        size = 0
+
+        def collected() -> np.ndarray:
+            features, count = pending.popleft()
+            features = np.asarray(devices.fetch(features)[:count], np.float32)
+            if on_batch is not None:
+                on_batch(count)
+            return features
+
+        for batch in batches:
+            count = len(batch[0])
+            few = devices.padded_rows(1 << (count - 1).bit_length())
+            size = max(size, min(self.batch_size, few))
+            columns = {
+                name: devices.put(_filled(column, size), devices.by_rows())
+                for name, column in zip(self.reads, batch, strict=True)
+            }
+            pending.append((self._apply(weights, columns), count))
+            if len(pending) > _IN_FLIGHT:
+                yield collected()
+        while pending:
+            yield collected()
 
 
-def _in_batches(
-    apply: Callable[..., jax.Array],
-    *arrays: np.ndarray,
-    batch_size: int,
-    on_batch: Callable[[int], None] | None = None,
-) -> np.ndarray:
-    """Maps host rows to host rows: `apply` sees batches of one size, so it compiles once.
-
-    The last batch is filled up with its own last row. Some batches are in flight at a time, so
-    that copies and computation overlap.
-
-    Args:
-        apply: Jitted function of as many batches (B, ...) as there are arrays; returns (B, D).
-        *arrays: Host arrays of N rows each (memory-mapped ones are read batch by batch).
-        batch_size: B, rounded up to a multiple of the number of devices; for fewer rows the next
-            power of two above their number: few sizes are few programs.
-        on_batch: Called with the number of rows done.
-
-    Returns:
-        (N, D) array of `apply`'s type.
-    """
-    num_rows = len(arrays[0])
-    batch_size = devices.padded_rows(min(batch_size, 1 << (num_rows - 1).bit_length()))
-    pending: list[tuple[jax.Array, int]] = []
-    results: list[np.ndarray] = []
-
-    def collect():
-        features, count = pending.pop(0)
-        results.append(devices.fetch(features)[:count])
-        if on_batch is not None:
-            on_batch(count)
-
-    for start in range(0, num_rows, batch_size):
-        batch = [np.asarray(array[start : start + batch_size]) for array in arrays]
-        count = len(batch[0])
-        if count < batch_size:
-            fill = ((0, batch_size - count),)
-            batch = [np.pad(b, fill + ((0, 0),) * (b.ndim - 1), mode="edge") for b in batch]
-        pending.append((apply(*(devices.put(b, devices.by_rows()) for b in batch)), count))
-        if len(pending) > _IN_FLIGHT:
-            collect()
-    while pending:
-        collect()
-    return np.concatenate(results)
+def _filled(rows: np.ndarray, size: int) -> np.ndarray:
+    fill = size - len(rows)
+    return np.concatenate([rows, np.repeat(rows[-1:], fill, axis=0)]) if fill else rows
 
 
 @functools.lru_cache(maxsize=16)
