@@ -157,7 +157,7 @@ def _cell(row: Mapping[str, Any], name: str) -> str:
 
 def page(groups: Sequence[Group]) -> str:
     """The comparison as one HTML file."""
-    groups, shared = _in_short(groups)
+    groups, shared = in_short(groups)
     parts = [("results", "Results", _results(groups)), ("curves", "Curves", _curves(groups))]
     if len(groups) > 1:
         parts.append(("config", "Configs", _differing(groups)))
@@ -172,7 +172,7 @@ def page(groups: Sequence[Group]) -> str:
     )
 
 
-def _in_short(groups: Sequence[Group]) -> tuple[list[Group], str]:
+def in_short(groups: Sequence[Group]) -> tuple[Sequence[Group], str]:
     """The groups called by what their names do not share, and the folder that they share."""
     folders = [os.path.abspath(group.name) for group in groups]  # noqa: PTH100 - links stay.
     shared = os.path.commonpath([os.path.dirname(folder) for folder in folders])  # noqa: PTH120

@@ -20,7 +20,7 @@ from sicl_jax.evaluation.progress import MakeBar, silent
 from sicl_jax.evaluation.tables import HEADINGS, in_latex
 from sicl_jax.register import parts_of
 from sicl_jax.report.charts import heat_map
-from sicl_jax.report.comparison import Group
+from sicl_jax.report.comparison import Group, in_short
 from sicl_jax.report.document import document, element, note, section, table, text
 from sicl_jax.training.testing import test_on
 
@@ -161,6 +161,7 @@ def text_table(matrix: Matrix, figure: str) -> rich.table.Table:
 
 def latex_text(matrix: Matrix, figure: str) -> str:
     """The matrix of one figure as a LaTeX tabular (package booktabs), in percent."""
+    matrix, _ = _in_short(matrix)
     lines = [
         f"% {describe(figure)}",
         r"\begin{tabular}{l" + "r" * len(matrix.datasets) + "}",
@@ -192,11 +193,17 @@ def _cell(matrix: Matrix, row: int, dataset: str, figure: str) -> str:
     return f"{words}*" if dataset in matrix.trained_on(row) else words
 
 
+def _in_short(matrix: Matrix) -> tuple[Matrix, str]:
+    groups, shared = in_short(matrix.groups)
+    return dataclasses.replace(matrix, groups=groups), shared
+
+
 # ---- as a picture and a page ---------------------------------------------------------------
 
 
 def picture(matrix: Matrix, figure: str) -> str:
     """The matrix of one figure as an SVG file."""
+    matrix, _ = _in_short(matrix)
     means = [
         [found and found[0] for found in (matrix.cell(row, d, figure) for d in matrix.datasets)]
         for row in range(len(matrix.groups))
@@ -208,6 +215,7 @@ def picture(matrix: Matrix, figure: str) -> str:
 
 def page(matrix: Matrix, figure: str) -> str:
     """The matrix as one HTML file: picture, table, and all protocols' figures."""
+    matrix, shared = _in_short(matrix)
     lines = [
         [text(group.name), *(_cell(matrix, row, dataset, figure) for dataset in matrix.datasets)]
         for row, group in enumerate(matrix.groups)
@@ -229,7 +237,8 @@ def page(matrix: Matrix, figure: str) -> str:
     parts = [("matrix", HEADINGS[figure]), ("all", "All protocols")]
     return document(
         "Transfer",
-        f"{len(matrix.groups)} runs on {len(matrix.datasets)} data sets",
+        f"{sum(len(group.runs) for group in matrix.groups)} runs, {len(matrix.groups)} configs, in "
+        f"{shared}, on {len(matrix.datasets)} data sets",
         chosen + everything,
         parts=parts,
     )

@@ -84,8 +84,9 @@ def test_runs_against_data_sets(sicl, runs, both, tmp_path):
     assert {own, other, OWN, OTHER} <= set(drawn)
 
     code, out, _ = sicl(*base, "--output", tmp_path / "matrix.html", "--latex")
-    assert code == 0 and rf"& {own}\,$\pm$\," in out and "$^*$ & " in out
+    assert code == 0 and rf"{runs.name} & {own}\,$\pm$\," in out and "$^*$ & " in out
     page = (tmp_path / "matrix.html").read_text()
+    assert f">{runs.name}<" in page and f">{runs}<" not in page
     assert "<svg" in page and "infrared_tiny" in page and "same_clothes/all" in page
 
 
