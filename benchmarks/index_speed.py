@@ -2,17 +2,19 @@
 
     python benchmarks/index_speed.py --workdir RUN --images DIR
 
-In turns, over the same images: the encoder alone, with all pixels decoded and in memory; reading,
-decoding and resizing alone, by as many threads as `index` has; and `index`. On CPUs all three share
-the same cores, so where the encoder leaves none idle the first two bound the third: 1 / (1 /
-encoder + 1 / pixels). Rates are by the clock, and by the processor time of all threads, which other
-programs change less. Prints a JSON line.
+In turns, over the same images (each of them `--copies` times, so that what is done once a run
+weighs no more than in a large one): the encoder alone, with all pixels decoded and in memory;
+reading, decoding and resizing alone, by as many threads as `index` has; and `index`. On CPUs all
+three share the same cores, so where the encoder leaves none idle the first two bound the third:
+1 / (1 / encoder + 1 / pixels). Rates are by the clock, and by the processor time of all threads,
+which other programs change less. Prints a JSON line.
 """
 
 import argparse
 import functools
 import json
 import pathlib
+import shutil
 import tempfile
 import time
 
@@ -29,11 +31,19 @@ def main() -> None:
     parser.add_argument("--workdir", required=True)
     parser.add_argument("--images", type=pathlib.Path, required=True)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--copies", type=int, default=1)
     given = parser.parse_args()
-    model = sicl_jax.load(given.workdir)
-    names = list_images(given.images)
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(given.copies):
+            shutil.copytree(given.images, f"{folder}/{number}")
+        measure(given.workdir, pathlib.Path(folder), given.rounds)
+
+
+def measure(workdir: str, images: pathlib.Path, rounds: int) -> None:
+    model = sicl_jax.load(workdir)
+    names = list_images(images)
     form = model.method.forms["image"]
-    pixels = np.stack([fitted_pixels(given.images / name, form) for name in names])
+    pixels = np.stack([fitted_pixels(images / name, form) for name in names])
     embedder = model.embedder()
 
     def bare():
@@ -43,22 +53,22 @@ def main() -> None:
 
     def ready():
         read = functools.partial(fitted_pixels, form=form)
-        for _ in decoded_batches([[given.images / n for n in names]], [read], embedder.batch_size):
+        for _ in decoded_batches([[images / n for n in names]], [read], embedder.batch_size):
             pass
 
     def whole():
         with tempfile.TemporaryDirectory() as folder:
-            build.add_folder(model, given.images, pathlib.Path(folder) / "index")
+            build.add_folder(model, images, pathlib.Path(folder) / "index")
 
     seconds = {"encoder": [], "pixels": [], "index": []}
-    for number in range(given.rounds + 1):
+    for number in range(rounds + 1):
         for name, work in zip(seconds, (bare, ready, whole), strict=True):
             start = time.perf_counter(), time.process_time()
             work()
             if number:  # The first round compiles.
                 end = time.perf_counter(), time.process_time()
                 seconds[name].append(np.subtract(end, start))
-    told = {"images": len(names), "rounds": given.rounds, "cores": usable_cores()}
+    told = {"images": len(names), "rounds": rounds, "cores": usable_cores()}
     for clock, by in enumerate(("clock", "processor")):
         took = {name: float(np.median(runs, 0)[clock]) for name, runs in seconds.items()}
         told[by] = {f"{name} images/s": round(len(names) / s, 1) for name, s in took.items()}
