@@ -1,8 +1,9 @@
 """A gallery on disk that can be searched: a faiss index with the names of its files.
 
 The folder of an index holds `index.json`, which says of which model the features are and names
-the two other files: `vectors-N.faiss` and `entries-N.json`. A change writes new ones of both and
-then replaces `index.json`, so that an index is whole at every moment.
+the other files: `vectors-N.faiss` and `entries-N.json`, and as many pairs more as there were
+additions since all was last written anew. A change writes a pair and then replaces `index.json`, so
+that an index is whole at every moment.
 
 Up to `FLAT_LIMIT` images the search is exact (a flat index); beyond, an inverted file is trained
 on the vectors that are there, and the search is approximate.
@@ -34,7 +35,11 @@ from sicl_jax.retrieval.folder import View
 FLAT_LIMIT = 200_000
 """Images up to which the search is exact; a query then reads 1.6 GB at 2048 dimensions."""
 
-_INDEX, _FORMAT = "index.json", 1
+_INDEX = "index.json"
+_FORMATS = (1, 2)  # The second may have more than one pair of files.
+_MOST_ADDED = 16
+"""Additions that are kept apart; the next one writes all anew."""
+
 _MOST_DIMENSIONS = 1_000_000
 # What JSON's, NumPy's and faiss' readers raise of files that are not ours.
 _NO_INDEX = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, MemoryError)
@@ -178,6 +183,8 @@ class GalleryIndex(Searchable):
         self._facts: FactTable | None = None
         self._rows: dict[str, int] | None = None
         self._lock = threading.RLock()
+        self._on_disk: tuple[int, int] | None = None  # `stamp` of what has the first rows alike.
+        self._rows_on_disk = 0
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -208,6 +215,7 @@ class GalleryIndex(Searchable):
         outgrown = total > flat_limit if self.is_exact else 2 * self._vectors.nlist < _lists(total)
         if outgrown:
             self._vectors = _trained_lists(np.concatenate([self.features(), vectors]))
+            self._on_disk = None
         else:
             self._vectors.add(vectors)
         self.entries += entries
@@ -226,7 +234,7 @@ class GalleryIndex(Searchable):
             self._vectors.reset()  # The lists' centres stay.
             self._vectors.add(vectors)
             self.entries = [self.entries[row] for row in kept]
-            self._facts = self._rows = None
+            self._facts = self._rows = self._on_disk = None
         return removed
 
     def features(self) -> Float32[np.ndarray, "N D"]:
@@ -303,21 +311,29 @@ class GalleryIndex(Searchable):
     def save(self, folder: pathlib.Path) -> None:
         """Writes the index; what the folder held before stays whole until the end.
 
+        Where the folder has its first rows already, the others alone are written.
+
         Raises:
             UserError: The folder cannot be written.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
             before = json.loads(_text(folder)) if is_index(folder) else {}
-            number = before.get("number", 0) + 1
-            vectors, entries = f"vectors-{number}.faiss", f"entries-{number}.json"
-            with atomic_file(folder / vectors) as file:
-                faiss.write_index(self._vectors, faiss.PyCallbackIOWriter(file.write))
-            with atomic_file(folder / entries) as file:
-                rows = [(e.path, e.size, e.changed, e.beside) for e in self.entries]
-                file.write(json.dumps(rows).encode())
+            number, first, pairs = before.get("number", 0) + 1, 0, []
+            if before and stamp(folder) == self._on_disk and len(_pairs(before)) <= _MOST_ADDED:
+                first, pairs = self._rows_on_disk, _pairs(before)
+            if first < len(self) or not pairs:
+                pairs = [*pairs, (f"vectors-{number}.faiss", f"entries-{number}.json")]
+                vectors, entries = pairs[-1]
+                with atomic_file(folder / vectors) as file:
+                    faiss.write_index(
+                        self._vectors_from(first), faiss.PyCallbackIOWriter(file.write)
+                    )
+                with atomic_file(folder / entries) as file:
+                    rows = [(e.path, e.size, e.changed, e.beside) for e in self.entries[first:]]
+                    file.write(json.dumps(rows).encode())
             about = {
-                "format": _FORMAT,
+                "format": _FORMATS[len(pairs) > 1],
                 "number": number,
                 "images": len(self),
                 "dimensions": self._vectors.d,
@@ -325,16 +341,30 @@ class GalleryIndex(Searchable):
                 "model": self.model,
                 "view": dataclasses.asdict(self.view),
                 "camera": self.camera,
-                "vectors": vectors,
-                "entries": entries,
+                "vectors": pairs[0][0],
+                "entries": pairs[0][1],
+                "more": pairs[1:],
             }
             with atomic_file(folder / _INDEX) as file:
                 file.write((json.dumps(about, indent=2) + "\n").encode())
-            for name in (before.get("vectors"), before.get("entries")):
-                if name:
-                    (folder / name).unlink(missing_ok=True)
+            self._on_disk, self._rows_on_disk = stamp(folder), len(self)
+            for name in {*itertools.chain(*_pairs(before))} - {*itertools.chain(*pairs)}:
+                (folder / name).unlink(missing_ok=True)
         except OSError as error:
             raise UserError(f"--index {folder}: cannot be written ({error.strerror})") from error
+
+    def _vectors_from(self, first: int) -> faiss.Index:
+        """An index of the vectors of the rows from one on."""
+        if not first:
+            return self._vectors
+        if self.is_exact:
+            part = faiss.IndexFlatIP(self.dimensions)
+            part.add(self._vectors.reconstruct_n(first, len(self) - first))
+            return part
+        whole = self._vectors
+        part = faiss.IndexIVFFlat(whole.quantizer, whole.d, whole.nlist, faiss.METRIC_INNER_PRODUCT)
+        whole.copy_subset_to(part, faiss.InvertedLists.SUBSET_TYPE_ID_RANGE, first, len(self))
+        return part
 
     @classmethod
     def open(cls, folder: pathlib.Path) -> Self:
@@ -348,7 +378,9 @@ class GalleryIndex(Searchable):
         while True:
             before = stamp(folder)
             try:
-                return cls._open(folder)
+                index = cls._open(folder)
+                index._on_disk, index._rows_on_disk = before, len(index)
+                return index
             except _NO_INDEX as error:
                 if stamp(folder) != before:  # Somebody else has changed it meanwhile.
                     continue
@@ -359,18 +391,25 @@ class GalleryIndex(Searchable):
     @classmethod
     def _open(cls, folder: pathlib.Path) -> Self:
         about = json.loads(_text(folder))
-        if about["format"] != _FORMAT:
-            raise ValueError(f"format {about['format']}, this program reads {_FORMAT}")
+        if about["format"] not in _FORMATS:
+            raise ValueError(f"format {about['format']}, this program reads {_FORMATS[-1]}")
         if not _ABOUT(about):
             raise ValueError("it describes no index")
         view = View(**about["view"])
         index = cls(about["model"], view, about["dimensions"], about.get("camera"))
-        rows = json.loads((folder / pathlib.PurePath(about["entries"]).name).read_text())
-        index.entries = [Entry.of_row(row) for row in rows]
-        vectors = folder / pathlib.PurePath(about["vectors"]).name
-        index._vectors = _read_vectors(vectors)
-        if index._vectors.ntotal != len(rows) or index._vectors.d != about["dimensions"]:
-            raise ValueError("its files do not belong together")
+        parts = []
+        for vectors, entries in _pairs(about):
+            rows = json.loads((folder / entries).read_text())
+            parts.append(_read_vectors(folder / vectors))
+            if parts[-1].ntotal != len(rows) or parts[-1].d != about["dimensions"]:
+                raise ValueError("its files do not belong together")
+            index.entries += [Entry.of_row(row) for row in rows]
+        index._vectors = parts[0]
+        for part in parts[1:]:
+            try:
+                index._vectors.merge_from(part, 0)
+            except RuntimeError as error:  # It speaks of its own source files.
+                raise ValueError("its files do not belong together") from error
         return index
 
 
@@ -389,7 +428,10 @@ _ABOUT = schema.record(
         "vectors": schema.text(),
         "entries": schema.text(),
     },
-    {"camera": schema.maybe(schema.text())},
+    {
+        "camera": schema.maybe(schema.text()),
+        "more": schema.array(schema.sequence(schema.text(), schema.text())),
+    },
 )
 _ENTRY = schema.sequence(schema.text(), schema.count(), schema.count(), schema.text())
 
@@ -428,6 +470,12 @@ def _read_vectors(file: pathlib.Path) -> faiss.Index:
 
 def _text(folder: pathlib.Path) -> str:
     return (folder / _INDEX).read_text()
+
+
+def _pairs(about: dict) -> list[tuple[str, str]]:
+    """Files of vectors and of entries that an index consists of, in order; names alone."""
+    named = [(about["vectors"], about["entries"]), *about.get("more", ())] if about else []
+    return [tuple(pathlib.PurePath(name).name for name in pair) for pair in named]
 
 
 def _lists(total: int) -> int:

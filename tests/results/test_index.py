@@ -98,6 +98,34 @@ def test_an_index_comes_back_from_disk(tmp_path):
     assert len(list(folder.iterdir())) == 3  # The files of the first state are gone.
 
 
+@pytest.mark.parametrize("flat_limit", [10**6, 300])
+def test_additions_are_written_alone(tmp_path, flat_limit):
+    rows = unit_rows(400, 16)
+    index = GalleryIndex(MODEL, View("rgb", False), 16)
+    index.add(entries(range(380)), rows[:380], flat_limit=flat_limit)
+    index.save(tmp_path)
+    about = json.loads((tmp_path / "index.json").read_text())
+    assert about.pop("more") == [] and about["format"] == 1
+    (tmp_path / "index.json").write_text(json.dumps(about))  # As it was written before.
+    pairs = []
+    for row in range(380, 400):
+        if row % 3:
+            index = GalleryIndex.open(tmp_path)
+        index.add(entries([row]), rows[row : row + 1], flat_limit=flat_limit)
+        index.save(tmp_path)
+        held = GalleryIndex.open(tmp_path)
+        assert held.entries == index.entries and held.is_exact == (flat_limit > 400)
+        np.testing.assert_array_equal(held.features(), rows[: row + 1])
+        np.testing.assert_array_equal(held.search(rows[:9], 9).rows, index.search(rows[:9], 9).rows)
+        pairs.append(len([*tmp_path.glob("vectors-*")]))
+        assert len([*tmp_path.iterdir()]) == 1 + 2 * pairs[-1]
+    assert pairs == [*range(2, 18), *range(1, 5)]  # After sixteen all was written anew.
+    held.remove({"/crops/7.jpg"})
+    held.save(tmp_path)
+    assert GalleryIndex.open(tmp_path).entries == entries([*range(7), *range(8, 400)])
+    assert len([*tmp_path.iterdir()]) == 3
+
+
 def test_damage_is_told(tmp_path):
     with pytest.raises(UserError, match="no index here"):
         GalleryIndex.open(tmp_path)
