@@ -308,6 +308,16 @@ function go(part) {
   $("to-people").setAttribute("aria-pressed", String(part !== "search"));
 }
 
+async function back() { // Whom is looked for may have been changed meanwhile, or forgotten.
+  if (!$("search").hidden) return;
+  go("search");
+  if (query.person) {
+    const person = await ask(`/api/people/${query.person}`).catch(reset);
+    if (person) Object.assign(query, { same: person.images, not: person.not_same });
+  }
+  await refresh();
+}
+
 // ---- what the user does ------------------------------------------------------------------
 
 function onKey(event) {
@@ -326,10 +336,10 @@ function onKey(event) {
     if (markable && key === "n") return quietly(mark)(pic.image, "not_same");
     if (key === "o") return look(pic.image);
   }
-  if (key === "/") { event.preventDefault(); go("search"); $("file").focus(); }
-  if (key === "f") { event.preventDefault(); go("search"); $("filters").open = true; $("where").elements.cameras.focus(); }
+  if (key === "/") { event.preventDefault(); quietly(back)(); $("file").focus(); }
+  if (key === "f") { event.preventDefault(); quietly(back)(); $("filters").open = true; $("where").elements.cameras.focus(); }
   if (key === "g") { go("people"); quietly(listPeople)(); }
-  if (key === "Escape") go("search");
+  if (key === "Escape") quietly(back)();
 }
 
 function look(image) {
@@ -352,11 +362,12 @@ async function start() {
 }
 
 addEventListener("DOMContentLoaded", () => {
+  if (!$("search")) return; // The API's page: it is given its colours alone.
   $("theme").addEventListener("click", () => {
     chosenTheme = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
     showTheme();
   });
-  $("to-search").addEventListener("click", () => go("search"));
+  $("to-search").addEventListener("click", quietly(back));
   $("to-people").addEventListener("click", quietly(() => { go("people"); return listPeople(); }));
   $("file").addEventListener("change", quietly(async () => { await upload($("file").files[0]); $("file").value = ""; }));
   addEventListener("paste", quietly((event) => event.clipboardData?.files.length && upload(event.clipboardData.files[0])));

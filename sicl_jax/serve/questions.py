@@ -289,8 +289,9 @@ def page(version: str) -> str:
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<title>The API</title><link rel="stylesheet" href="/style.css">'
-        '<link rel="stylesheet" href="/page.css"></head><body><header><div>'
+        '<title>The API</title><link rel="icon" href="data:,">'
+        '<link rel="stylesheet" href="/style.css"><link rel="stylesheet" href="/page.css">'
+        '<script src="/page.js"></script></head><body><header><div>'
         f"<h1>The API</h1><p>sicl_jax {html.escape(version)}; for programs: "
         '<a href="/api/openapi.json">openapi.json</a>; <a href="/">the search page</a></p>'
         "</div></header><main><p class=note>POST needs the header <code>X-Sicl-Jax: 1</code>, and "

@@ -79,6 +79,16 @@ def test_search_mark_filter_group_and_export(page, crops):
         got = page.run(f"{code}.then((a) => [a.status, a.headers.get('content-type')])")
         assert got[0] == 200 and got[1].startswith(kind)
 
+    page.click("#to-search")
+    page.click("#open-person")
+    page.wait(f"{visible('person')} && opened.id === 1")
+    page.click("#members .pic")
+    page.click("#not-them")
+    page.wait("opened.count === 0")
+    page.click("#to-search")  # What is looked for is what the person is now.
+    page.wait("document.querySelectorAll('#same li').length === 1")
+    assert page.run("document.querySelectorAll('#not li').length") == 1
+
 
 @pytest.mark.parametrize("way", ["drop", "paste"])
 def test_a_photograph_is_dropped_or_pasted(page, crops, way):
@@ -156,6 +166,11 @@ def test_on_a_phone(page, dark):
     page.click("#to-people")
     page.wait(visible("people"))
     assert not wide(page)
+    page.run("location.assign('/api')")
+    page.wait("document.querySelectorAll('td code').length > 9")
+    assert page.run("getComputedStyle(document.body).backgroundColor") == paper
+    assert not wide(page)  # No name is broken into letters to make room.
+    assert page.run("[...document.querySelectorAll('td code')].every((c) => c.offsetHeight < 30)")
 
 
 def test_a_token_is_asked_for(model, index_folder):
