@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
 
@@ -136,6 +137,8 @@ def serve(
                 "Everybody who has a token sees all pictures and may search for anybody. This is "
                 "plain HTTP: put a proxy with TLS before it, or the token can be overheard."
             )
+        # Whoever stops the server, the lock is given back: uvicorn passes signals on when it ends.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         say(f"who searches for what is noted in {log.file}" if log.file else "no audit log")
         try:
             uvicorn.Server(config).run(sockets=[listener])

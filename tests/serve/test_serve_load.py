@@ -198,6 +198,8 @@ def test_a_server_that_is_killed_while_images_and_marks_are_added(crops, tmp_pat
         for image, person in told.items():
             held = ask(address, f"/api/people/{person}")["images"]
             assert [each["id"] for each in held] == [image]
+        program.terminate()
+        assert program.wait() == 0 and not (tmp_path / ".serve.lock").read_text()
 
 
 def test_an_index_that_was_stopped_goes_on(model, crops, made_index, tmp_path, monkeypatch):
