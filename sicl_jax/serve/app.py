@@ -112,6 +112,7 @@ class _Server:
         ask = getattr(self._api, operation.name, None)
 
         async def answer(request: Request) -> Response:
+            questions.check_query(operation, request.query_params)
             if special is not None:
                 return await special(request, operation)
             asked: dict[str, Any] = {}
@@ -189,6 +190,8 @@ class _Server:
 
     async def _search(self, request: Request, operation: Operation) -> Response:
         if not request.headers.get("content-type", "").startswith("image/"):
+            if request.query_params:
+                raise ApiError(400, "ask in the JSON, not in the query string beside it")
             asked = questions.check(operation, await _json(request))
             await self._note(request, operation, asked)
             return JSONResponse(await run_in_threadpool(self._api.search, asked))
@@ -201,13 +204,13 @@ class _Server:
         return JSONResponse(found)
 
     async def _table(self, request: Request, operation: Operation) -> Response:
-        everybody = bool(request.query_params.get("all"))
+        everybody = request.query_params.get("all") == "1"
         await self._note(request, operation, {"all": everybody})
         data = await run_in_threadpool(lambda: self._api.table(everybody=everybody))
         return Response(data, media_type="text/csv", headers=_saved_as("people.csv"))
 
     async def _labelled(self, request: Request, operation: Operation) -> Response:
-        everybody = bool(request.query_params.get("all"))
+        everybody = request.query_params.get("all") == "1"
         await self._note(request, operation, {"all": everybody})
         file, left_out = await run_in_threadpool(lambda: self._api.labelled(everybody=everybody))
         headers = {**_saved_as("people.zip"), "x-left-out": str(left_out)}
@@ -228,15 +231,12 @@ def _asked_in_query(request: Request) -> dict[str, Any]:
     """Filters and number of results from a query string."""
     values = request.query_params
     where: dict[str, Any] = {
-        f"{name}s" if name != "modality" else "modalities": values.getlist(key)
-        for name, key in (("camera", "camera"), ("folder", "folder"), ("modality", "only"))
-        if key in values
+        field: values.getlist(name) for name, field in questions.IN_QUERY.items() if name in values
     }
     asked: dict[str, Any] = {}
     try:
-        for name in ("since", "until"):
-            if name in values:
-                where[name] = float(values[name])
+        for name in {"since", "until"} & where.keys():
+            where[name] = float(values[name])
         if "top" in values:
             asked["top"] = int(values["top"])
     except ValueError:

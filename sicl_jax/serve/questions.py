@@ -2,10 +2,11 @@
 
 import dataclasses
 import html
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sicl_jax import schema
+from sicl_jax.retrieval.facts import MODALITY_NAMES
 from sicl_jax.serve.marks import MOST_IMAGES
 from sicl_jax.serve.problems import ApiError
 from sicl_jax.serve.thumbnails import SIZES
@@ -80,6 +81,24 @@ FILTERED = {
         {**_object(_WHERE), "description": "filters: cameras, folders, modalities, since, until"},
     )
 }
+IN_QUERY = {"camera": "cameras", "folder": "folders", "only": "modalities"}
+IN_QUERY |= {"since": "since", "until": "until"}
+"""What filters are called in a query string, in which a list is a name given several times."""
+
+_MODALITY = {
+    "modality": Field(
+        lambda value: value in MODALITY_NAMES,
+        {"enum": [*MODALITY_NAMES], "description": "of the picture, where the model reads it"},
+    )
+}
+_BESIDE_PICTURE = {
+    "top": _PAGE["top"], **{name: _WHERE[field] for name, field in IN_QUERY.items()}, **_MODALITY
+}  # fmt: skip
+_EXPORTED = {
+    "all": Field(
+        lambda value: value == "1", {"const": "1", "description": "1: with unchecked groups"}
+    )
+}
 _SEARCH = {
     "same": _ids("images of the person who is looked for"),
     "not_same": _ids("images of others, to be pushed away"),
@@ -104,6 +123,7 @@ class Operation:
         name: Of the method of `Api`, and in the audit log.
         summary: What it does.
         fields: Of the request's JSON.
+        query: Of its query string; of one that may take JSON only where it does not.
         required: Those that must be there.
         noted: Whether the audit log notes it.
         picture: Whether it takes a picture: always, or instead of JSON.
@@ -115,6 +135,7 @@ class Operation:
     name: str
     summary: str
     fields: Mapping[str, Field] = dataclasses.field(default_factory=dict)
+    query: Mapping[str, Field] = dataclasses.field(default_factory=dict)
     required: tuple[str, ...] = ()
     noted: bool = True
     picture: str = "never"
@@ -132,11 +153,11 @@ OPERATIONS = (
     Operation(
         "POST", "/api/search", "search",
         "The images most like some images or one picture; the filters apply within the search",
-        _SEARCH, picture="or JSON",
+        _SEARCH, _BESIDE_PICTURE, picture="or JSON",
     ),
     Operation(
         "POST", "/api/embed", "embed", "The feature of a picture, and an id to search with",
-        picture="always",
+        query=_MODALITY, picture="always",
     ),
     Operation(
         "POST", "/api/people", "people", "People, unchecked groups of little trust first", _PAGE,
@@ -189,13 +210,13 @@ OPERATIONS = (
     ),
     Operation(
         "GET", "/api/export/people.csv", "table",
-        "Checked people (?all=1: all groups) as CSV, which `sicl-jax cluster --add` reads",
+        "Checked people as CSV, which `sicl-jax cluster --add` reads", query=_EXPORTED,
         answers="text/csv",
     ),
     Operation(
         "GET", "/api/export/people.zip", "labelled",
         "The same as folders with metadata.csv, which `sicl-jax prepare person_folder` reads",
-        answers="application/zip",
+        query=_EXPORTED, answers="application/zip",
     ),
 )  # fmt: skip
 """All of them but `/api/login`, which `app` answers by itself."""
@@ -224,6 +245,18 @@ def check(operation: Operation, asked: Any) -> dict[str, Any]:
     return asked
 
 
+def check_query(operation: Operation, names: Iterable[str]) -> None:
+    """Refuses a query string with what means nothing there.
+
+    Raises:
+        ApiError: It has.
+    """
+    for name in names:
+        if name not in operation.query:
+            known = ", ".join(operation.query) or "none"
+            raise ApiError(400, f"unknown parameter {ascii(name)[:60]}; known: {known}")
+
+
 def openapi(version: str) -> dict[str, Any]:
     """The API as OpenAPI 3.1 describes it."""
     paths: dict[str, Any] = {}
@@ -241,6 +274,10 @@ def openapi(version: str) -> dict[str, Any]:
             "parameters": [
                 {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
                 for name in names
+            ]
+            + [
+                {"name": name, "in": "query", "schema": dict(field.what)}
+                for name, field in operation.query.items()
             ],
             "responses": {
                 "200": {"description": "done", "content": {operation.answers: {}}},
@@ -275,11 +312,14 @@ def page(version: str) -> str:
             f"<tr><td><code>{html.escape(name)}</code></td>"
             f"<td>{html.escape(str(field.what['description']))}"
             f"{' (required)' if name in operation.required else ''}</td></tr>"
-            for name, field in operation.fields.items()
+            for name, field in (
+                *operation.fields.items(),
+                *((f"?{name}", field) for name, field in operation.query.items()),
+            )
         )
         takes = {"never": "", "always": "Takes the bytes of a picture.",
-                 "or JSON": "Takes JSON, or the bytes of a picture with the same fields but the "
-                 "lists of ids in the query string."}[operation.picture]  # fmt: skip
+                 "or JSON": "Takes JSON, or the bytes of a picture with what has a ? here in the "
+                 "query string."}[operation.picture]  # fmt: skip
         parts.append(
             f"<section><h2><code>{operation.method} {html.escape(operation.path)}</code></h2>"
             f"<p>{html.escape(operation.summary)}. {takes} Answers {operation.answers}.</p>"

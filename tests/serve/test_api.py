@@ -120,6 +120,23 @@ def test_features_are_batched_over_concurrent_requests(client, crops):
     assert max(client.get("/api/health").json()["batches"]) > 1
 
 
+def test_a_query_string_is_understood_or_refused(client, crops):
+    picture = (crops / "cam1" / "p0_20260310_080512.png").read_bytes()
+    headers = {"content-type": "image/png"}
+    asked = "camera=cam2&folder=cam1&folder=cam2&since=1773302400&top=50"
+    found = client.post(f"/api/search?{asked}", content=picture, headers=headers)
+    assert {image["camera"] for image in found.json()["results"]} == {"cam2"}
+    assert min(image["time"] for image in found.json()["results"]) >= "2026-03-12T08"
+    for path in ("search?cameras=cam2", "search?where=cam2", "embed?top=3"):
+        answer = client.post(f"/api/{path}", content=picture, headers=headers)
+        assert answer.status_code == 400 and "unknown parameter" in answer.json()["error"]
+    assert client.post("/api/search?top=3", json={}).status_code == 400
+    assert client.get("/api/health?all=1").status_code == 400
+    described = client.get("/api/openapi.json").json()["paths"]["/api/search"]["post"]
+    names = [each["name"] for each in described["parameters"] if each["in"] == "query"]
+    assert {"camera", "folder", "only", "since", "until", "top", "modality"} == {*names}
+
+
 # ---- people ----------------------------------------------------------------------------------
 
 
