@@ -1,11 +1,11 @@
 """Builder packages are what TFDS's conventions ask for, and their dummy data can be prepared."""
 
-import ast
 import pathlib
 import re
 
 import pytest
 import raw_trees
+from stock_cases import SPLITS
 from tensorflow_datasets.core import dataset_metadata
 
 from sicl_jax.data.prepare import Request, builder_class, prepare
@@ -33,19 +33,8 @@ def test_readme_says_what_a_user_must_know(name):
     if name != "person_folder":
         assert "## How to get it" in readme
     assert f"sicl-jax prepare {raw_trees.CONFIGS.get(name, name)} --raw RAW" in readme
-    for split in prepared_splits(name):
+    for split in SPLITS[name]:
         assert f"`{split}`" in readme
-
-
-def prepared_splits(name) -> dict[str, int]:
-    """What the stock test of the package expects."""
-    tree = ast.parse((_BUILDERS / name / f"{name}_dataset_builder_test.py").read_text())
-    (splits,) = (
-        node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SPLITS"
-    )
-    return ast.literal_eval(splits)
 
 
 @pytest.mark.parametrize("name", raw_trees.WRITERS)
@@ -53,7 +42,7 @@ def test_dummy_data(name, tmp_path):
     """Masks are found in the folder `masks`, as with `tfds build`."""
     request = Request(raw_trees.CONFIGS.get(name, name), tmp_path, _BUILDERS / name / "dummy_data")
     prepared = prepare(request)
-    assert prepared.store.examples == prepared_splits(name)
+    assert prepared.store.examples == SPLITS[name]
     card = prepared.store.metadata["card"]
     assert all(counts["masks"] == counts["images"] for counts in card.values())
 

@@ -86,11 +86,18 @@ def built(tensorflow_python, tmp_path_factory) -> pathlib.Path:
     for kind in ("array_record", "tfrecord"):
         todo.append([_BUILDERS / "prcc", target / kind, "", f"--file_format={kind}"])
     words = json.dumps([[str(word) for word in each] for each in todo])
+    run(tensorflow_python, "-c", _BUILD_AND_LOAD, words)
+    return target
+
+
+def run(*command: str) -> None:
     environment = os.environ | {"PYTHONPATH": str(_REPOSITORY), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [tensorflow_python, "-c", _BUILD_AND_LOAD, words]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return target
+
+
+def test_the_stock_test_passes(tensorflow_python):
+    run(tensorflow_python, str(pathlib.Path(__file__).with_name("stock_cases.py")))
 
 
 @pytest.mark.parametrize("name", raw_trees.WRITERS)
