@@ -100,9 +100,8 @@ def summarize(ranking: Ranking, cameras: Int32[np.ndarray, "Q"] | None = None) -
             f"all {len(counted)} queries were skipped, as none has a true match left in the "
             "gallery; check that identities, cameras and clothes of query and gallery agree"
         )
-    found = np.bincount(ranking.first_match[counted], minlength=CMC_RANKS + 1)
     return Result(
-        cmc=np.cumsum(found[1 : CMC_RANKS + 1]) / queries,
+        cmc=ranking.cmc(CMC_RANKS),
         mAP=float(ranking.average_precision[counted].mean()),
         mINP=float(ranking.inverse_penalty[counted].mean()),
         queries=queries,

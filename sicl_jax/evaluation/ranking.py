@@ -55,6 +55,11 @@ class Ranking:
         """A ranking in which every query is skipped."""
         return cls(np.zeros(queries, np.int64), np.zeros(queries), np.zeros(queries))
 
+    def cmc(self, ranks: int) -> Float64[np.ndarray, "K"]:
+        """Share of the queries that are not skipped with a true match among the first 1, 2, ..."""
+        first = self.first_match[self.first_match > 0]
+        return np.cumsum(np.bincount(first, minlength=ranks + 1)[1 : ranks + 1]) / len(first)
+
     def fill(self, start: int, part: Self):
         """Writes the rankings of some queries, from query `start` on."""
         for field in dataclasses.fields(self):

@@ -1,7 +1,7 @@
 """A verdict on one quantity, and the errors that verdicts are made of."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -102,27 +102,65 @@ def group_error(
     return max(errors)
 
 
-def array_errors(actual: Arrays, expected: Arrays, *, floor: float = 1e-2) -> dict[str, float]:
+def array_errors(
+    actual: Arrays,
+    expected: Arrays,
+    *,
+    floor: float = 1e-2,
+    begun: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+) -> dict[str, float]:
     """Errors by quantity: `group_error` of mappings, `relative_error` of arrays.
 
     Where a name speaks of statistics each row is the mean, deviation and norm of an array that the
-    file does not hold: these are a group.
+    file does not hold: these are a group; a row of NaN stands for an array that there is not.
 
     Args:
         actual: Numbers.
         expected: What they should be.
         floor: As in `group_error`.
+        begun: What weights began as, for quantities `NAME less ...`: the error of how far they
+            moved from there. A few steps move a weight by a thousandth, so the weights alone would
+            agree without any. Names that are left out do not count.
+
+    Returns:
+        Beside these errors, under `NAME of the first step` those of the arrays' first rows.
     """
     errors = {}
     for name, array in expected.items():
         ours = actual[name]
         if "_stat" in name:
-            ours, array = dict(enumerate(ours)), dict(enumerate(array))
-        if isinstance(array, Mapping):
+            errors[name] = _rows_error(np.asarray(ours), array, floor)
+        elif isinstance(array, Mapping):
             errors[name] = group_error(ours, array, floor=floor)
         else:
             errors[name] = relative_error(ours, array)
+            if np.ndim(ours) and np.ndim(array):
+                errors[f"{name} of the first step"] = relative_error(ours[:1], array[:1])
+    for quantity, first in (begun or {}).items():
+        name = quantity.partition(" less ")[0]
+        moves = (
+            {n: arrays[name][n] - first[n] for n in expected[name] if n in first}
+            for arrays in (actual, expected)
+        )
+        errors[quantity] = norm_error(*moves)
     return errors
+
+
+def _rows_error(actual: np.ndarray, expected: np.ndarray, floor: float) -> float:
+    """`group_error` of rows; those of NaN have to be the same."""
+    known = ~np.isnan(expected)
+    if not np.array_equal(known, ~np.isnan(actual)):
+        return np.inf
+    rows = np.flatnonzero(known.all(axis=1))
+    return group_error({i: actual[i] for i in rows}, {i: expected[i] for i in rows}, floor=floor)
+
+
+def statistics(arrays: Mapping[str, np.ndarray], names: Iterable[str]) -> np.ndarray:
+    """(N, 3), mean, deviation and norm of the arrays of these names; NaN where there is none."""
+    found = (np.asarray(arrays.get(str(name), ()), np.float64) for name in names)
+    return np.stack(
+        [(a.mean(), a.std(), np.linalg.norm(a)) if a.size else (np.nan,) * 3 for a in found]
+    )
 
 
 def norm_error(actual: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> float:

@@ -1,13 +1,12 @@
 """`evaluation.npz`: distances, CMC and mAP of each protocol, re-ranking (algorithm.md 8)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-import numpy as np
-
-from sicl_jax.evaluation import FeatureSet, Result, distances, rules
+from sicl_jax.evaluation import FeatureSet, distances, rules
 from sicl_jax.evaluation.metrics import summarize
 from sicl_jax.evaluation.ranking import rank
 from sicl_jax.evaluation.reranking import reranked_rows
+from sicl_jax.evaluation.rules import Rule
 from sicl_jax.verify.checks import Check
 from sicl_jax.verify.files import Golden
 
@@ -23,31 +22,47 @@ _RULES = {
 
 
 def check(golden: Golden) -> Iterator[Check]:
-    """Recomputes the file."""
-    query, gallery = (_feature_set(golden, side) for side in ("query", "gallery"))
-    found = distances.distance_rows(query, gallery)(0, len(query))
-    yield golden.check("distance", found, _TOLERANCE)
-
-    rankings = rank(query, gallery, _RULES)
-    for name, ranking in rankings.items():
-        result = summarize(ranking)
-        ranks = len(golden.expected(f"{name}_cmc"))
-        yield golden.check(f"{name}_cmc", _cmc(result, ranks), _TOLERANCE)
-        yield golden.check(f"{name}_map", result.mAP, _TOLERANCE)
-
+    """Recomputes the file of SiCL."""
+    query, gallery = sides(golden, {"identity": "ids", "camera": "cameras", "clothes": "clothes"})
+    yield from check_protocols(golden, query, gallery, _RULES)
     reranked = reranked_rows(query.features, gallery.features)(0, len(query))
     yield golden.check("reranked_distance", reranked, 1e-4)
 
 
-def _cmc(result: Result, ranks: int) -> np.ndarray:
-    """The curve up to a rank; where the result's own curve ends, from its rankings."""
-    first = result.rankings[0].first_match
-    first = first[first > 0]
-    later = [np.mean(first <= rank) for rank in range(len(result.cmc) + 1, ranks + 1)]
-    return np.concatenate([result.cmc, later])[:ranks]
+def check_protocols(
+    golden: Golden, query: FeatureSet, gallery: FeatureSet, dropped: Mapping[str, Rule]
+) -> Iterator[Check]:
+    """Distances, and each protocol's curve and mean average precision.
+
+    Args:
+        golden: The file.
+        query: The queries.
+        gallery: The gallery.
+        dropped: What each protocol drops, by its name in the file.
+    """
+    found = distances.distance_rows(query, gallery)(0, len(query))
+    yield golden.check("distance", found, _TOLERANCE)
+    for name, ranking in rank(query, gallery, dropped).items():
+        curve = ranking.cmc(len(golden.expected(f"{name}_cmc")))
+        yield golden.check(f"{name}_cmc", curve, _TOLERANCE)
+        yield golden.check(f"{name}_map", summarize(ranking).mAP, _TOLERANCE)
 
 
-def _feature_set(golden: Golden, side: str) -> FeatureSet:
-    names = {"identity": "ids", "camera": "cameras", "clothes": "clothes"}
-    labels = {label: golden[f"{side}_{name}"] for label, name in names.items()}
-    return FeatureSet(golden[f"{side}_features"], labels)
+def sides(
+    golden: Golden, labels: Mapping[str, str], *, features: str = "features"
+) -> tuple[FeatureSet, FeatureSet]:
+    """Queries and gallery of a file.
+
+    Args:
+        golden: The file.
+        labels: The file's names of labels, less `query_` and `gallery_`.
+        features: That of the features.
+    """
+    query, gallery = (
+        FeatureSet(
+            golden[f"{side}_{features}"],
+            {label: golden[f"{side}_{name}"] for label, name in labels.items()},
+        )
+        for side in ("query", "gallery")
+    )
+    return query, gallery

@@ -4,18 +4,20 @@ import dataclasses
 import functools
 import os
 import pathlib
+import re
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Self
 
+import ml_collections
 import numpy as np
 
+from sicl_jax import config as configs
 from sicl_jax.errors import UserError
 from sicl_jax.verify.checks import (
     Arrays,
     Check,
     array_errors,
-    group_error,
     partition_error,
     relative_error,
 )
@@ -91,12 +93,38 @@ class Golden:
         """Inputs by the rest of their names, but for those that begin with another prefix."""
         return {name.removeprefix(prefix): self[name] for name in self._names(prefix, but_not)}
 
-    def expected_with_prefix(
-        self, prefix: str, *, but_not: Iterable[str] = ()
+    def drawn(
+        self,
+        draw: Callable[[str, tuple[int, ...]], np.ndarray],
+        kind: str = "parameter",
+        *,
+        prefix: str = "",
     ) -> dict[str, np.ndarray]:
-        """As `with_prefix`, as the file has them."""
-        names = self._names(prefix, but_not)
-        return {name.removeprefix(prefix): self.expected(name) for name in names}
+        """The weights that a list of names and shapes stands for, as inputs.
+
+        Args:
+            draw: Makes each of its name and shape.
+            kind: The list: the arrays `KIND_names` and `KIND_shapes`.
+            prefix: Put before the names.
+        """
+        names = (f"{prefix}{name}" for name in self.expected(f"{kind}_names"))
+        shapes = (tuple(map(int, re.findall(r"\d+", str(s)))) for s in self[f"{kind}_shapes"])
+        return {n: self.as_input(n, draw(n, s)) for n, s in zip(names, shapes, strict=True)}
+
+    def fields(self, method: str, names: Mapping[str, str]) -> ml_collections.ConfigDict:
+        """A method's default config with some fields as the file has them.
+
+        Args:
+            method: A key of `register.METHODS`.
+            names: The file's numbers by dotted field.
+        """
+        config = configs.base(method)
+        for field, name in names.items():
+            value = self.expected(name).tolist()
+            group, _, last = field.rpartition(".")
+            of = config[group] if group else config
+            of[last] = tuple(value) if isinstance(value, list) else type(of[last])(value)
+        return config
 
     def beside(self, stem: str) -> Self:
         """Another file of the same folder, read in the same way.
@@ -138,18 +166,6 @@ class Golden:
     def check(self, quantity: str, actual, tolerance: float) -> Check:
         """Compares with the array of that name."""
         return self.verdict(quantity, relative_error(actual, self.expected(quantity)), tolerance)
-
-    def check_group(
-        self,
-        quantity: str,
-        actual: Mapping[str, np.ndarray],
-        expected: Mapping[str, np.ndarray],
-        tolerance: float,
-        *,
-        floor: float = 1e-2,
-    ) -> Check:
-        """Compares several arrays by name; see `checks.group_error`."""
-        return self.verdict(quantity, group_error(actual, expected, floor=floor), tolerance)
 
     def check_partition(self, quantity: str, labels: np.ndarray) -> Check:
         """Compares labels with the array of that name as partitions, -1 as -1."""

@@ -4,11 +4,11 @@ Generators differ, so what is compared is how long passes are, how often an imag
 often a cluster gives an image twice.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 
-from sicl_jax.data.samplers import draw_pseudo_identities
+from sicl_jax.data.samplers import draw_identities, draw_pseudo_identities
 from sicl_jax.verify.checks import Check
 from sicl_jax.verify.files import Golden
 
@@ -63,6 +63,43 @@ def _count_error(ours: np.ndarray, theirs: np.ndarray) -> float:
     difference = ours.mean(axis=0) - theirs.mean(axis=0)
     variance = sum(counts.var(axis=0, ddof=1) / len(counts) for counts in (ours, theirs))
     return float((np.abs(difference) / np.sqrt(np.maximum(variance, 1e-6))).max())
+
+
+def check_identities(
+    golden: Golden,
+    name: str,
+    theirs: Sequence[np.ndarray],
+    labels: np.ndarray,
+    *,
+    num_instances: int,
+    epochs: int,
+) -> Generator[Check, None, list[np.ndarray]]:
+    """Checks that published epochs of P x K images obey the rules, and so do ours.
+
+    Args:
+        golden: The file.
+        name: What the published ones are called there.
+        theirs: Published epochs, each (S, B) int.
+        labels: (N,) int, the identity of each image.
+        num_instances: K.
+        epochs: How many of ours to draw.
+
+    Returns:
+        Ours.
+    """
+    ours = [
+        draw_identities(
+            labels,
+            batch_size=theirs[0].shape[1],
+            num_instances=num_instances,
+            rng=np.random.default_rng(seed),
+        )
+        for seed in range(epochs)
+    ]
+    for quantity, found in ((f"{name}: rules", theirs), ("our epochs: rules", ours)):
+        faults = sum(identity_faults(epoch, labels, num_instances) for epoch in found)
+        yield golden.verdict(quantity, faults, 0.0)
+    return ours
 
 
 def identity_faults(batches: np.ndarray, labels: np.ndarray, num_instances: int) -> int:

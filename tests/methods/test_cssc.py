@@ -16,7 +16,6 @@ from sicl_jax.data.augment import normalize
 from sicl_jax.errors import UsageError, UserError
 from sicl_jax.methods.cssc import verify, weights
 from sicl_jax.methods.cssc.model import HEADS
-from sicl_jax.methods.cssc.verify_network import model_of
 from sicl_jax.models.layers import Frozen
 from sicl_jax.verify import Golden, verify_file
 from sicl_jax.weights import torch_names, torchvision
@@ -160,7 +159,7 @@ def test_a_checkpoint_of_other_identities_is_refused_in_one_line(tmp_path):
 def test_names_are_those_of_the_published_checkpoint():
     """Of the golden file's model, in the file's order."""
     file = Golden(GOLDEN / "model.npz")
-    arrays = torch_names.collect(weights.names(model_of(file)))
+    arrays = torch_names.collect(weights.names(verify.model_of(file)))
     ours = [(n, str(a.shape)) for n, a in arrays.items() if not n.endswith("_tracked")]
     names, shapes = (file[f"parameter_{what}"].tolist() for what in ("names", "shapes"))
     assert ours == list(zip(names, shapes, strict=True))

@@ -17,7 +17,7 @@ from sicl_jax import devices, export, methods
 from sicl_jax.data.dataset import Split
 from sicl_jax.errors import UsageError, UserError
 from sicl_jax.methods import source
-from sicl_jax.methods.deskpro import verify, weights
+from sicl_jax.methods.deskpro import verify, verify_network, weights
 from sicl_jax.methods.deskpro.method import Kept
 from sicl_jax.methods.state import Batch, Clock, Weights
 from sicl_jax.methods.supervised import class_identities
@@ -342,9 +342,9 @@ def test_an_export_bears_the_authors_names_and_loads_again(run, tmp_path):
 
 def test_a_gallery_with_a_third_of_the_faces_removed_ranks_by_the_body():
     golden = Golden(GOLDEN / "embedding.npz")
-    evaluator = verify._evaluator(golden)
+    evaluator = verify_network.evaluator_of(golden)
     arrays = Weights.of(evaluator.filled(golden))
-    pixels = {name: p[:6] for name, p in verify._pixels(golden).items()}
+    pixels = {name: p[:6] for name, p in verify_network.pixels_of(golden).items()}
     has_face = np.array([1, 0, 1, 1, 0, 1], np.int32)
     rows = [
         np.asarray(unit_columns(flatten_columns(evaluator(arrays, pixels, faces)[0]), 14))

@@ -1,0 +1,126 @@
+"""What recomputing networks and their training takes: a pass with gradients, a training's start."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from sicl_jax import devices
+from sicl_jax.methods.base import Method
+from sicl_jax.methods.state import TrainState, Weights
+from sicl_jax.verify.files import Golden
+from sicl_jax.weights import torch_names
+
+_BETA1 = 0.9
+
+
+class Passed(NamedTuple):
+    """What a pass gave.
+
+    Attributes:
+        value: Of the objective.
+        outputs: What the objective gave beside it.
+        gradients: Those of the trained weights by published name, others left out.
+        of_input: That of the first input; None where it was not asked for.
+        after: The module's arrays by published name, with the statistics that the pass left.
+    """
+
+    value: jax.Array
+    outputs: Any
+    gradients: dict[str, np.ndarray]
+    of_input: jax.Array | None
+    after: dict[str, np.ndarray]
+
+
+class Pass:
+    """A pass of a module and the objective's gradients, compiled once for a file and its controls.
+
+    Args:
+        module: Of the sizes; its arrays are not read.
+        names: Published names of a module's variables.
+        objective: From the module and inputs to a number and whatever else, traceable.
+        argnums: Gradients of what: 0 the trained weights, 1 the first input.
+    """
+
+    def __init__(
+        self,
+        module: nnx.Module,
+        names: Callable[[nnx.Module], torch_names.Names],
+        objective: Callable[..., tuple[jax.Array, Any]],
+        argnums: Sequence[int] = (0,),
+    ):
+        self._graph = graph = nnx.graphdef(module)
+        self._names, self._argnums = names, tuple(argnums)
+
+        @jax.jit
+        def run(params, rest, *inputs):
+            def value(params, *inputs):
+                module = nnx.merge(graph, params, rest, copy=True)
+                found, outputs = objective(module, *inputs)
+                return found, (outputs, nnx.state(module, nnx.BatchStat))
+
+            return jax.value_and_grad(value, tuple(argnums), has_aux=True)(params, *inputs)
+
+        self._run = run
+
+    def __call__(self, module: nnx.Module, *inputs: Any) -> Passed:
+        """Runs the pass; the module stays as it is."""
+        _, params, rest = nnx.split(module, nnx.Param, ...)
+        (value, (outputs, statistics)), found = self._run(params, rest, *inputs)
+        of = dict(zip(self._argnums, found, strict=True))
+        gradients = {}
+        if 0 in of:
+            names = self._names(nnx.merge(self._graph, of[0], rest, copy=True))
+            gradients = torch_names.collect(trained(names))
+        after = nnx.merge(self._graph, params, rest, copy=True)
+        nnx.update(after, statistics)
+        arrays = torch_names.collect(self._names(after))
+        return Passed(value, outputs, gradients, of.get(1), arrays)
+
+
+def trained(names: torch_names.Names) -> torch_names.Names:
+    """Those of trained weights."""
+    return {n: e for n, e in names.items() if isinstance(torch_names.variable_of(e), nnx.Param)}
+
+
+def zeros_of(names: torch_names.Names) -> dict[str, np.ndarray]:
+    """Zeros by name: gradients in files that have them of frozen weights too."""
+    return {name: np.zeros(torch_names.torch_shape(entry)) for name, entry in names.items()}
+
+
+def begun(
+    method: Method, arrays: Mapping[str, np.ndarray], golden: Golden, memory: Any = ()
+) -> TrainState:
+    """The state of a training that begins with arrays of published names."""
+    model = method.abstract_model()
+    torch_names.assign(method.names(model), arrays, golden.file)
+    return method.start(devices.put_replicated(Weights.of(model)), memory)
+
+
+def first_gradients(method: Method, before: TrainState, after: TrainState) -> nnx.Module:
+    """The network with gradients in the places of its trained weights: those of a first step.
+
+    They are what Adam's mean took up of them and of the decay.
+    """
+    decay = method.config.optimizer.weight_decay
+    gradients = jax.tree.map(
+        lambda mean, weight: mean / (1 - _BETA1) - decay * weight,
+        optax.tree_utils.tree_get(after.optimizer, "mu"),
+        before.weights.params,
+    )
+    return method.model(dataclasses.replace(before.weights, params=gradients))
+
+
+def nhwc(array: np.ndarray) -> jax.Array:
+    """Pictures or maps of a file, (B, C, H, W), in the order that ours are in."""
+    return jnp.asarray(array).transpose(0, 2, 3, 1)
+
+
+def nchw(array: jax.Array) -> np.ndarray:
+    """Pictures or maps of ours, (B, H, W, C), in the order that the files have them in."""
+    return np.asarray(array).transpose(0, 3, 1, 2)
