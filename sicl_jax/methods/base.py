@@ -60,6 +60,7 @@ class Method(abc.ABC):
         streams: What features can be made of, and the columns that each reads; the first is tested.
         released_selection: Protocols by whose mAP the published code chooses its best checkpoint,
             by data set; `config.evaluate.select_by='released'` asks for them.
+        checkpoint_prefix: What the published checkpoints have before each of `names`.
         similarity: How features are compared: `'euclidean'` or `'dot'`.
         pseudo_labels: Where in the memory the pseudo-labels are, (N or more,) int32, -1 for images
             in no cluster, as names of nested fields; empty for a method that has none.
@@ -70,6 +71,7 @@ class Method(abc.ABC):
     labels: tuple[str, ...] = ()
     streams: Mapping[str, tuple[str, ...]] = {"image": ("image",)}
     released_selection: ClassVar[Mapping[str, str]] = {}
+    checkpoint_prefix: ClassVar[str] = ""
     similarity: ClassVar[str] = "euclidean"
     pseudo_labels: tuple[str, ...] = ()
 
@@ -278,7 +280,7 @@ class Method(abc.ABC):
             if isinstance(variable, nnx.Variable)
         }
 
-    def checkpoint(self, model: nnx.Module, *, epoch: int, steps: int) -> dict[str, Any]:  # noqa: ARG002
+    def checkpoint(self, model: nnx.Module, *, epoch: int, steps: int) -> dict[str, Any]:
         """What the published code would save of a model, or what comes nearest.
 
         Args:
@@ -286,7 +288,8 @@ class Method(abc.ABC):
             epoch: Epochs trained.
             steps: Optimiser steps trained.
         """
-        return {"state_dict": torch_names.collect(self.names(model), num_batches=steps)}
+        names, prefix = self.names(model), self.checkpoint_prefix
+        return torch_names.checkpoint(names, prefix=prefix, epoch=epoch, steps=steps)
 
     def draw_weights(self, model: nnx.Module, seed: int) -> None:
         """Fills a model by its weights' own initialisers, before any weights are loaded."""

@@ -1,6 +1,6 @@
-"""What methods share that learn from identities with an OSNet in batches of P x K images.
+"""What methods share that learn from identities in batches of P x K images.
 
-Their defaults are DeskPro's (docs/methods/deskpro.md, sections 1, 3 and 5).
+Defaults of those with an OSNet are DeskPro's (docs/methods/deskpro.md, sections 1, 3 and 5).
 """
 
 import math
@@ -71,14 +71,7 @@ class Supervised(Method):
 
     def __init__(self, config: ml_collections.ConfigDict, sizes: Mapping[str, int] | None = None):
         super().__init__(config, sizes)
-        model = config.model
         self._augment = AugmentConfig(**config.augment)
-        self._shape = OSNetConfig(tuple(model.blocks), tuple(model.channels), model.streams)
-        if any(width % 4 or width < 64 for width in model.channels[1:]):
-            raise UsageError(
-                f"--config.model.channels={tuple(model.channels)}: all but the first have to be "
-                "multiples of 4 and at least 64: a block's streams have a quarter, its gate a 64th"
-            )
 
     def usable(self, data: Split) -> np.ndarray:
         """(N,) bool, the training images that have all that is needed."""
@@ -116,6 +109,20 @@ class Supervised(Method):
             num_instances=self.config.sampler.num_instances,
             rng=np.random.default_rng((self.config.seed, epoch)),
         )
+
+
+class WithOSNet(Supervised):
+    """One whose networks are OSNets, and whose config has `FIELDS`."""
+
+    def __init__(self, config: ml_collections.ConfigDict, sizes: Mapping[str, int] | None = None):
+        super().__init__(config, sizes)
+        model = config.model
+        self._shape = OSNetConfig(tuple(model.blocks), tuple(model.channels), model.streams)
+        if any(width % 4 or width < 64 for width in model.channels[1:]):
+            raise UsageError(
+                f"--config.model.channels={tuple(model.channels)}: all but the first have to be "
+                "multiples of 4 and at least 64: a block's streams have a quarter, its gate a 64th"
+            )
 
 
 def class_identities(data: Split, usable: np.ndarray) -> np.ndarray:

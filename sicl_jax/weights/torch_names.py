@@ -214,6 +214,19 @@ def _times(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape)) or "a single number"
 
 
+def checkpoint(names: Names, *, prefix: str = "", epoch: int = 0, steps: int = 0) -> dict[str, Any]:
+    """What the usual training script saves of a model: `state_dict` and `epoch`.
+
+    Args:
+        names: The model's variables.
+        prefix: Put before each name.
+        epoch: Epochs trained.
+        steps: Optimiser steps trained.
+    """
+    arrays = collect(names, num_batches=steps)
+    return {"state_dict": {f"{prefix}{n}": a for n, a in arrays.items()}, "epoch": epoch}
+
+
 def collect(names: Names, *, num_batches: int = 0) -> dict[str, np.ndarray]:
     """The variables as PyTorch would hold them, in its order.
 

@@ -22,7 +22,6 @@ from sicl_jax.errors import UserError
 from sicl_jax.models.encoder import Encoder
 from sicl_jax.models.resnet import ResNet, ResNetConfig
 from sicl_jax.weights import drawn_people, hub, torch_names
-from sicl_jax.weights.torch_files import load_state_dict
 
 # Depths by architecture, and torchvision's ImageNet weights as timm hosts them: the first that
 # were published, from which the methods' authors start, and the second, of the deeper ones alone.
@@ -51,15 +50,6 @@ def names(resnet: ResNet) -> torch_names.Names:
 def encoder_names(encoder: Encoder) -> torch_names.Names:
     """Torchvision's names of an encoder's backbone, and the authors' of the norm behind it."""
     return names(encoder.backbone) | torch_names.batch_norm("feat_bn", encoder.feature_bn)
-
-
-def load(resnet: ResNet, path: str | os.PathLike[str]) -> None:
-    """Fills a backbone from `resnet*.pth` or a safetensors file of the same names.
-
-    Raises:
-        UserError: The file cannot be read or does not fit the backbone.
-    """
-    assign(resnet, load_state_dict(path, strip_prefix="module."), path)
 
 
 def assign(

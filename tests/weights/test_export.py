@@ -35,7 +35,7 @@ def source(tmp_path_factory):
         )
         variable.set_value(jax.numpy.asarray(draw, jax.numpy.float32))
     path = tmp_path_factory.mktemp("source") / "trained.pth"
-    save_state_dict(path, released_weights.checkpoint(encoder))
+    save_state_dict(path, torch_names.checkpoint(released_weights.names(encoder), prefix="module."))
     return path
 
 

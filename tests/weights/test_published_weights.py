@@ -33,7 +33,7 @@ def test_torchvision_resnets_compute_what_numpy_computes(
     save = save_state_dict if suffix == ".pth" else lambda p, w: safetensors.numpy.save_file(w, p)
     save(path, weights)
     resnet = abstract(ResNet, ResNetConfig(kind, sizes, last_stride=last_stride))
-    torchvision_weights.load(resnet, path)
+    torchvision_weights.assign(resnet, load_state_dict(path), path)
 
     images = np.random.default_rng(1).normal(size=(2, 3, 50, 34)).astype(np.float32)
     expected = numpy_resnet.features(images, weights, last_stride=last_stride)
@@ -68,11 +68,20 @@ def drawn_encoder(seed):
     return fill(abstract(Encoder, SMALL), seed)
 
 
+def theirs(encoder, **trained):
+    return torch_names.checkpoint(released_weights.names(encoder), prefix="module.", **trained)
+
+
+def load(encoder, path):
+    arrays = load_state_dict(path, strip_prefix="module.")
+    torch_names.assign(released_weights.names(encoder), arrays, path)
+
+
 def test_the_authors_checkpoint_round_trip(tmp_path):
     first, second = drawn_encoder(0), drawn_encoder(100)
-    save_state_dict(tmp_path / "a.pth", released_weights.checkpoint(first, epoch=3, steps=8))
-    released_weights.load(second, tmp_path / "a.pth")
-    save_state_dict(tmp_path / "b.pth", released_weights.checkpoint(second, epoch=3, steps=8))
+    save_state_dict(tmp_path / "a.pth", theirs(first, epoch=3, steps=8))
+    load(second, tmp_path / "a.pth")
+    save_state_dict(tmp_path / "b.pth", theirs(second, epoch=3, steps=8))
     assert (tmp_path / "a.pth").read_bytes() == (tmp_path / "b.pth").read_bytes()
     for one, other in zip(
         jax.tree.leaves(nnx.state(first)), jax.tree.leaves(nnx.state(second)), strict=True
@@ -91,8 +100,8 @@ def test_the_authors_names(tmp_path, golden):
     }
     config = ResNetConfig("bottleneck", tuple(arrays["stage_sizes"]), int(arrays["width"]))
     encoder = abstract(Encoder, config)
-    released_weights.assign(encoder, expected, "golden")
-    save_state_dict(tmp_path / "w.pth", released_weights.checkpoint(encoder))
+    torch_names.assign(released_weights.names(encoder), expected, "golden")
+    save_state_dict(tmp_path / "w.pth", theirs(encoder))
     saved = load_state_dict(tmp_path / "w.pth")
     assert list(saved) == [f"module.{name}" for name in expected]
     for name, array in expected.items():
@@ -121,7 +130,7 @@ def test_missing_extra_and_misshapen_weights_are_listed_in_one_line(tmp_path):
     encoder = drawn_encoder(50)
     before = checkpoint(encoder)
     with pytest.raises(UserError) as caught:
-        released_weights.load(encoder, tmp_path / "w.pth")
+        load(encoder, tmp_path / "w.pth")
     message = one_line(caught)
     for part in (
         "w.pth: does not fit",
@@ -138,7 +147,7 @@ def test_missing_extra_and_misshapen_weights_are_listed_in_one_line(tmp_path):
 def test_a_long_list_of_misfits_is_cut(tmp_path):
     safetensors.numpy.save_file({"x": np.zeros(2, np.float32)}, tmp_path / "w.safetensors")
     with pytest.raises(UserError, match=r"; and \d+ more$") as caught:
-        released_weights.load(drawn_encoder(0), tmp_path / "w.safetensors")
+        load(drawn_encoder(0), tmp_path / "w.safetensors")
     one_line(caught)
 
 
@@ -147,7 +156,7 @@ def test_half_precision_becomes_float32(tmp_path):
     halves = {k: a.astype(np.float16) if a.ndim else a for k, a in arrays.items()}
     save_state_dict(tmp_path / "w.pth", halves)
     encoder = drawn_encoder(5)
-    released_weights.load(encoder, tmp_path / "w.pth")
+    load(encoder, tmp_path / "w.pth")
     loaded = checkpoint(encoder)
     assert loaded["base.0.weight"].dtype == np.float32
     np.testing.assert_array_equal(loaded["base.0.weight"], halves["base.0.weight"])
@@ -170,7 +179,7 @@ def test_pretrained_torchvision_goes_into_both_streams(tmp_path):
 
 def test_pretrained_checkpoint_of_the_authors_goes_into_the_rgb_stream(tmp_path):
     source = drawn_encoder(0)
-    save_state_dict(tmp_path / "w.pth", released_weights.checkpoint(source))
+    save_state_dict(tmp_path / "w.pth", theirs(source))
     model = two_streams()
     before = np.asarray(model.silhouette.backbone.conv1.kernel[...])
     released_weights.load_pretrained(model, str(tmp_path / "w.pth"), SMALL)

@@ -23,12 +23,12 @@ from sicl_jax.fields import COMMON, Field
 from sicl_jax.losses import cluster_contrast
 from sicl_jax.memory import padded_clusters, start_cluster_memory, update_cluster_memory
 from sicl_jax.methods.base import Method, Source
-from sicl_jax.methods.cluster_contrast import weights as released
 from sicl_jax.methods.embedder import Embedder, columns_of
 from sicl_jax.methods.state import Aux, Batch, Clock, EpochStart, TrainState, Weights
 from sicl_jax.models.encoder import Encoder
 from sicl_jax.models.resnet import ResNetConfig
-from sicl_jax.weights import torch_names
+from sicl_jax.weights import torch_names, torchvision
+from sicl_jax.weights.torch_files import load_state_dict
 
 
 @jax.tree_util.register_dataclass
@@ -81,6 +81,7 @@ class ClusterContrast(Method):
         "evaluate.always_after": COMMON["evaluate.always_after"].but(50),
     }
     labels = ("camera",)
+    checkpoint_prefix = "module."
     pseudo_labels = ("labels",)
 
     def __init__(self, config: ml_collections.ConfigDict, sizes: Mapping[str, int] | None = None):
@@ -102,20 +103,25 @@ class ClusterContrast(Method):
 
     def load_pretrained(self, model: Encoder, source: str) -> None:
         """ImageNet weights go into the trunk, a checkpoint of the authors into all of it."""
-        released.load_pretrained(model, source, self._shape)
+        path = torchvision.find(source, self._shape)
+        arrays = load_state_dict(path, strip_prefix=self.checkpoint_prefix)
+        if self.recognize(arrays):
+            torch_names.assign(self.names(model), arrays, path)
+        else:
+            torchvision.assign_encoder(model, arrays, path)
 
     def names(self, model: Encoder) -> torch_names.Names:
         """The authors' names."""
         return torch_names.encoder(model)
 
-    def checkpoint(self, model: Encoder, *, epoch: int, steps: int) -> dict[str, Any]:
-        """What the authors' training script would save."""
-        return released.checkpoint(model, epoch=epoch, steps=steps)
-
     @classmethod
     def recognize(cls, arrays: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
-        """A checkpoint of the authors."""
-        return released.recognize(arrays)
+        """A checkpoint of the authors; SiCL's have a projection beside the same names."""
+        if "base.0.weight" not in arrays or "full_connect.weight" in arrays:
+            return None
+        pooling = "gem" if "gap.p" in arrays else "average"
+        shape = torch_names.resnet_shape(arrays)
+        return shape and {"model.pooling": pooling, **shape}
 
     # ---- before an epoch -------------------------------------------------------------------
 

@@ -14,23 +14,22 @@ import ml_collections
 import numpy as np
 
 from sicl_jax import devices, fields
-from sicl_jax.data import samplers
-from sicl_jax.data.augment import AugmentConfig, augment, normalize
-from sicl_jax.data.dataset import Split
+from sicl_jax.data.augment import augment, normalize
 from sicl_jax.errors import UsageError
 from sicl_jax.fields import Field
 from sicl_jax.losses import cross_entropy, hard_triplet
-from sicl_jax.methods.base import Method, Source
+from sicl_jax.methods.base import Source
 from sicl_jax.methods.cssc import weights as published
 from sicl_jax.methods.cssc.model import HEADS, ContentSalientNet, Head, MiningConfig
-from sicl_jax.methods.state import Aux, Batch, Clock, TrainState, Weights
+from sicl_jax.methods.state import Aux, Batch, Clock, Weights
+from sicl_jax.methods.supervised import Supervised
 from sicl_jax.models.resnet import ResNetConfig
 from sicl_jax.weights import torch_names
 
 _NEVER = 1_000_000
 
 
-class Cssc(Method):
+class Cssc(Supervised):
     """CSSC behind the loop's interface."""
 
     name = "cssc"
@@ -62,7 +61,6 @@ class Cssc(Method):
             16, fields.within(1, 4096), "Size of a feature over that of the refinement's layer."
         ),
     }
-    labels = ("identity",)
     released_selection = {
         "prcc": "same_clothes/all",
         "ltcc": "standard",
@@ -72,7 +70,6 @@ class Cssc(Method):
     def __init__(self, config: ml_collections.ConfigDict, sizes: Mapping[str, int] | None = None):
         super().__init__(config, sizes)
         model = config.model
-        self._augment = AugmentConfig(**config.augment)
         self._mining = MiningConfig(**config.mining)
         self._shape = ResNetConfig.of(config.model)
         if len(model.stage_sizes) < 2 or model.stage_sizes[-1] != 3:
@@ -94,20 +91,6 @@ class Cssc(Method):
             self.sizes["classes"],
             mining=self._mining,
             dtype=devices.compute_dtype(self.config.model.dtype),
-        )
-
-    def measure(self, data: Split, state: TrainState | None) -> dict[str, int]:
-        """Training identities, each a class."""
-        del state
-        return {"classes": len(np.unique(data.labels["identity"]))}
-
-    def check(self, data: Split) -> list[str]:
-        """Refuses identities that are unknown or too few; warns of those with one image."""
-        return samplers.check_identities(
-            data.labels["identity"],
-            name=self.config.data.name,
-            batch_size=self.config.batch_size,
-            num_instances=self.config.sampler.num_instances,
         )
 
     # ---- weights ---------------------------------------------------------------------------
@@ -138,20 +121,10 @@ class Cssc(Method):
     # ---- a step ----------------------------------------------------------------------------
 
     def initial_memory(self, weights: Weights, source: Source) -> jax.Array:
-        """The identity of each class, (C,) int32."""
+        """The identity of each class, (C,) int32, ascending."""
         del weights
         identities = np.unique(source.data.labels["identity"]).astype(np.int32)
         return devices.put_replicated(identities)
-
-    def draw_batches(self, state: TrainState, data: Split, epoch: int) -> np.ndarray:
-        """Batches of P identities with K images each, in epochs of differing length (section 4)."""
-        del state
-        return samplers.draw_identities(
-            data.labels["identity"],
-            batch_size=self.config.batch_size,
-            num_instances=self.config.sampler.num_instances,
-            rng=np.random.default_rng((self.config.seed, epoch)),
-        )
 
     def loss(
         self,

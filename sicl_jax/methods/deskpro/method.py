@@ -72,7 +72,7 @@ class DeskProMemory:
     kept: dict[str, Kept]
 
 
-class DeskPro(supervised.Supervised):
+class DeskPro(supervised.WithOSNet):
     """DeskPro behind the loop's interface."""
 
     name = "deskpro"

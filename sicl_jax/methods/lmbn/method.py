@@ -27,7 +27,7 @@ from sicl_jax.weights.torch_files import load_state_dict
 _FACES = ("face", "face_restored")
 
 
-class Lmbn(supervised.Supervised):
+class Lmbn(supervised.WithOSNet):
     """LMBN of one column of pictures."""
 
     name = "lmbn"

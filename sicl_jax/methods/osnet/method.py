@@ -48,7 +48,7 @@ class OSNetClassifier(nnx.Module):
         return feature, self.classifier(feature)
 
 
-class Osnet(supervised.Supervised):
+class Osnet(supervised.WithOSNet):
     """OSNet behind the loop's interface."""
 
     name = "osnet"

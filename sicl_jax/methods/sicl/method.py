@@ -90,6 +90,7 @@ class Sicl(Method):
         ),
     }
     labels = ("camera",)
+    checkpoint_prefix = "module."
     pseudo_labels = ("clusters", "labels")
 
     def __init__(self, config: ml_collections.ConfigDict, sizes: Mapping[str, int] | None = None):
@@ -147,10 +148,6 @@ class Sicl(Method):
     def names(self, model: TwoStreamModel):
         """The authors' names of the RGB encoder, the one that is tested."""
         return released.names(model.rgb)
-
-    def checkpoint(self, model: TwoStreamModel, *, epoch: int, steps: int) -> dict[str, Any]:
-        """What the authors' training script would save."""
-        return released.checkpoint(model.rgb, epoch=epoch, steps=steps)
 
     @classmethod
     def recognize(cls, arrays: Mapping[str, np.ndarray]) -> dict[str, Any] | None:

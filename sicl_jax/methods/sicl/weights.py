@@ -5,9 +5,7 @@ To the names of an encoder (`torch_names.encoder`) they add `full_connect` and
 `state_dict`, each name after `module.`.
 """
 
-import os
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -38,22 +36,6 @@ def is_released(arrays: Mapping[str, np.ndarray]) -> bool:
     return any(name.removeprefix(_PREFIX).startswith("base.") for name in arrays)
 
 
-def load(encoder: Encoder, path: str | os.PathLike[str]) -> None:
-    """Fills an encoder from a checkpoint.
-
-    Raises:
-        UserError: The file cannot be read or does not fit the encoder.
-    """
-    assign(encoder, load_state_dict(path, strip_prefix=_PREFIX), path)
-
-
-def assign(
-    encoder: Encoder, arrays: Mapping[str, np.ndarray], source: str | os.PathLike[str]
-) -> None:
-    """Fills an encoder from arrays already read, less `module.`; `source` is named in errors."""
-    torch_names.assign(names(encoder), arrays, source)
-
-
 def load_pretrained(model: TwoStreamModel, source: str, config: ResNetConfig) -> None:
     """Fills a model from published weights.
 
@@ -71,20 +53,8 @@ def load_pretrained(model: TwoStreamModel, source: str, config: ResNetConfig) ->
     path = torchvision.find(source, config)
     arrays = load_state_dict(path, strip_prefix="module.")
     if is_released(arrays):
-        assign(model.rgb, arrays, path)
+        torch_names.assign(names(model.rgb), arrays, path)
         return
     for encoder in (model.rgb, model.silhouette):
         if encoder is not None:
             torchvision.assign_encoder(encoder, arrays, path)
-
-
-def checkpoint(encoder: Encoder, *, epoch: int = 0, steps: int = 0) -> dict[str, Any]:
-    """What the authors' training script would save of an encoder; `save_state_dict` writes it.
-
-    Args:
-        encoder: What to save.
-        epoch: Epochs trained.
-        steps: Optimiser steps trained.
-    """
-    arrays = torch_names.collect(names(encoder), num_batches=steps)
-    return {"state_dict": {f"{_PREFIX}{n}": a for n, a in arrays.items()}, "epoch": epoch}
