@@ -21,8 +21,8 @@ from sicl_jax import config as configs
 from sicl_jax.data.dataset import Split, load_dataset
 from sicl_jax.data.pixels import Form
 from sicl_jax.data.prepare import Request, prepare
+from sicl_jax.report.pages import search_pages
 from sicl_jax.report.run_report import run_report
-from sicl_jax.report.search_page import search_pages
 from sicl_jax.retrieval.build import add_folder
 from sicl_jax.retrieval.index import GalleryIndex
 from sicl_jax.retrieval.searching import search

@@ -20,7 +20,7 @@ import safetensors.numpy
 from jax import export
 
 from sicl_jax import devices, methods
-from sicl_jax.data.files import atomic_file
+from sicl_jax.data import files
 from sicl_jax.errors import UserError
 from sicl_jax.inference import Model
 from sicl_jax.methods.embedder import features_of
@@ -40,13 +40,7 @@ def write(model: Model, path: pathlib.Path, format_: str) -> None:
     Raises:
         UserError: The file cannot be written, or a package that the format needs is missing.
     """
-    content = _WRITERS[format_](model)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path) as file:
-            file.write(content)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+    files.write(path, _WRITERS[format_](model))
 
 
 def _torch(model: Model) -> bytes:

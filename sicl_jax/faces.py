@@ -7,7 +7,6 @@ which a person would be 256 pixels high: faces in surveillance are some ten pixe
 
 import dataclasses
 import importlib.util
-import io
 import os
 import pathlib
 import threading
@@ -18,10 +17,11 @@ import numpy as np
 from PIL import Image
 
 from sicl_jax import console
-from sicl_jax.data.files import atomic_file, usable_cores
+from sicl_jax.data import files
 from sicl_jax.data.pictures import open_picture
 from sicl_jax.errors import UserError, one_line
 from sicl_jax.masks.walk import Task, list_tasks
+from tfds_builders.reid.features import encode_png
 
 THRESHOLD = 0.35
 UPPER = 0.4
@@ -172,13 +172,13 @@ def cut_faces(
         face = own.detector(pixels)
         if face.score < threshold:
             return False
-        _write(task.mask, cut(pixels, face))
+        files.write(task.mask, encode_png(cut(pixels, face)))
         return True
 
     written, failures = 0, []
     cv2.setNumThreads(1)  # One image a thread is faster than several threads an image.
     with (
-        ThreadPoolExecutor(threads or usable_cores()) as pool,
+        ThreadPoolExecutor(threads or files.usable_cores()) as pool,
         console.progress(len(todo), "faces", quiet=quiet) as bar,
     ):
         for result in pool.map(do, todo):
@@ -193,14 +193,3 @@ def cut_faces(
             "replace or remove them and run again (all other faces are done)"
         )
     return Cut(len(tasks), written, len(tasks) - len(todo))
-
-
-def _write(path: pathlib.Path, pixels: np.ndarray) -> None:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path) as draft:
-            draft.write(buffer.getvalue())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -87,12 +87,12 @@ def command(index_dir, output, folders, page, add, eps, k1, as_json):
 
 
 def _write_pages(found, index, index_dir, page) -> None:
-    from sicl_jax.report.people_page import people_pages
-    from sicl_jax.report.write import write_text
+    from sicl_jax.data.files import write
+    from sicl_jax.report.pages import people_pages
 
     about = f"{len(index)} images in {index_dir}; model {index.model['workdir']}"
     for path, html in people_pages(found, about, page):
-        write_text(path, html, "--page")
+        write(path, html.encode("utf-8", "replace"), f"--page {path}")
 
 
 def _copy(found, folders: pathlib.Path) -> None:

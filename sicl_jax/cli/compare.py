@@ -24,15 +24,15 @@ def command(workdirs, output, as_csv, as_json):
     Runs whose configs differ in the seed alone make one row, with mean and standard deviation. A
     folder of several runs, as `train --seeds` makes, stands for all of them.
     """
+    from sicl_jax.data.files import write
     from sicl_jax.errors import UsageError
     from sicl_jax.report import comparison
-    from sicl_jax.report.write import write_text
 
     if as_json and as_csv:
         raise UsageError("--json, --csv: choose one of them")
     groups = comparison.read(workdirs)
     if output is not None:
-        write_text(output, comparison.page(groups), "--output")
+        write(output, comparison.page(groups).encode("utf-8", "replace"), f"--output {output}")
     if as_json:
         click.echo(comparison.json_text(groups))
     elif as_csv:

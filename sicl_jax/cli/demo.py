@@ -110,7 +110,7 @@ def _draw_galleries(workdir: pathlib.Path, name: str) -> None:
     from sicl_jax.evaluation.galleries import ranked_galleries
     from sicl_jax.evaluation.ranking import rank
     from sicl_jax.inference import load_run
-    from sicl_jax.report import choice
+    from sicl_jax.report import galleries
     from sicl_jax.report.gallery_image import ranked_gallery_picture
     from sicl_jax.training.loop import open_dataset
     from sicl_jax.training.testing import Tester
@@ -122,7 +122,7 @@ def _draw_galleries(workdir: pathlib.Path, name: str) -> None:
     features = Tester(dataset, model.embedder()).features(model.weights)
     query, gallery = (features[split] for split in splits)
     ranking = rank(query, gallery, {name: protocol.rule})[name]
-    chosen = choice.cross_section(ranking, _QUERIES_SHOWN)
+    chosen = galleries.cross_section(ranking, _QUERIES_SHOWN)
     picture = ranked_gallery_picture(
         *map(dataset.split, splits),
         ranked_galleries(query, gallery, chosen, rule=protocol.rule),

@@ -50,8 +50,8 @@ def command(workdirs, datasets, figure, output, as_json, as_csv, as_latex, quiet
     names = options.names(datasets, "--dataset")
 
     from sicl_jax import console
+    from sicl_jax.data.files import write
     from sicl_jax.report import comparison, matrix
-    from sicl_jax.report.write import write_text
 
     measured = matrix.measure(
         comparison.read(workdirs),
@@ -62,7 +62,7 @@ def command(workdirs, datasets, figure, output, as_json, as_csv, as_latex, quiet
     )
     if output is not None:
         draw = matrix.picture if output.suffix == ".svg" else matrix.page
-        write_text(output, draw(measured, figure), "--output")
+        write(output, draw(measured, figure).encode("utf-8", "replace"), f"--output {output}")
     if as_json:
         click.echo(matrix.json_text(measured))
     elif as_csv:

@@ -29,8 +29,8 @@ def command(workdir, checkpoint, output, data_dir, batch_size, as_json, quiet):
     import functools
 
     from sicl_jax import console
+    from sicl_jax.data.files import write
     from sicl_jax.report.run_report import run_report
-    from sicl_jax.report.write import write_text
 
     html = run_report(
         workdir,
@@ -41,7 +41,7 @@ def command(workdir, checkpoint, output, data_dir, batch_size, as_json, quiet):
         warn=lambda words: click.echo(f"warning: {words}", err=True),
     )
     output = output or workdir / "report.html"
-    write_text(output, html, "--output")
+    write(output, html.encode("utf-8", "replace"), f"--output {output}")
     size = output.stat().st_size
     if as_json:
         click.echo(json.dumps({"report": str(output), "bytes": size}))

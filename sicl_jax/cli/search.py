@@ -46,12 +46,12 @@ def command(index_dir, query, page, by_folder, as_json, **choices):
     index = stores.open_index(index_dir)
     found = _search(index, index_dir, query, **choices)
     if page is not None:
-        from sicl_jax.report.search_page import search_pages
-        from sicl_jax.report.write import write_text
+        from sicl_jax.data.files import write
+        from sicl_jax.report.pages import search_pages
 
         about = f"{len(index)} images in {index_dir}; model {index.model['workdir']}"
         for path, html in search_pages(found, about, page, by_folder=by_folder):
-            write_text(path, html, "--page")
+            write(path, html.encode("utf-8", "replace"), f"--page {path}")
     if as_json:
         results = [
             {

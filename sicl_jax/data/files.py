@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from sicl_jax.errors import UserError
 from tfds_builders.reid.workers import usable_cores as usable_cores
 
 
@@ -30,6 +31,26 @@ def atomic_file(path: pathlib.Path) -> Iterator[BinaryIO]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write(path: pathlib.Path, content: bytes, shown: str = "") -> None:
+    """Writes a file whole or not at all; folders above it are made.
+
+    Args:
+        path: The file.
+        content: Of it.
+        shown: What the error calls it; its path if empty.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as file:
+            file.write(content)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{shown or path}: cannot be written: {reason}") from error
 
 
 def _owner(pid: int) -> str:

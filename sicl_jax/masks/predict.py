@@ -14,6 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
 from sicl_jax import console, devices
+from sicl_jax.data import files
 from sicl_jax.errors import UsageError, UserError
 from sicl_jax.masks import extractor, quality, walk
 from sicl_jax.masks.params import load_parser
@@ -183,13 +184,7 @@ def _claim(output_dir: Path, settings: dict, *, is_empty: bool) -> None:
             f"{output_dir}: holds masks made otherwise ({', '.join(changed)} differ by "
             f"{SETTINGS_FILE}); choose another folder or remove it"
         )
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.partial")
-        temporary.write_text(json.dumps(settings, indent=2) + "\n")
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+    files.write(path, (json.dumps(settings, indent=2) + "\n").encode())
 
 
 def _sha256(path: Path) -> str:

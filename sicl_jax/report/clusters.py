@@ -5,7 +5,7 @@ import numpy as np
 from sicl_jax.data.dataset import Split
 from sicl_jax.evaluation.agreement import agreement
 from sicl_jax.evaluation.features import UNKNOWN
-from sicl_jax.report.document import element, note, picture, section, text
+from sicl_jax.report.document import element, evenly, note, picture, section, text
 
 _MOST_CLUSTERS = 24
 _MOST_MEMBERS = 18
@@ -49,8 +49,7 @@ def _chosen(sizes: np.ndarray) -> np.ndarray:
     """Clusters at even steps from the largest to the smallest of those with two images or more."""
     order = np.argsort(-sizes, kind="stable")
     order = order[sizes[order] > 1]
-    places = np.linspace(0, len(order) - 1, min(_MOST_CLUSTERS, len(order)))
-    return order[np.round(places).astype(int)]
+    return order[evenly(len(order), _MOST_CLUSTERS)]
 
 
 def _cluster(split: Split, labels: np.ndarray, cluster: int) -> str:
@@ -69,17 +68,12 @@ def _cluster(split: Split, labels: np.ndarray, cluster: int) -> str:
             words += f", {outfits} {'outfit' if outfits == 1 else 'outfits'} of person {common}"
     if len(rows) > _MOST_MEMBERS:
         words += f"; {_MOST_MEMBERS} shown"
-    tiles = [_tile(split, row, common) for row in _spread(rows)]
+    tiles = [_tile(split, row, common) for row in rows[evenly(len(rows), _MOST_MEMBERS)]]
     heading = element("h3", text(f"Cluster {cluster}"))
     return element(
         "article", heading, element("p", text(words)), element("ul", *tiles, class_="tiles"),
         class_="cluster",
     )  # fmt: skip
-
-
-def _spread(rows: np.ndarray) -> np.ndarray:
-    places = np.linspace(0, len(rows) - 1, min(_MOST_MEMBERS, len(rows)))
-    return rows[np.round(places).astype(int)]
 
 
 def _tile(split: Split, row: int, common: int | None) -> str:

@@ -90,6 +90,11 @@ def data_uri(image: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
+def evenly(count: int, most: int) -> np.ndarray:
+    """Places at even steps from the first of `count` to the last, at most so many."""
+    return np.round(np.linspace(0, count - 1, min(most, count))).astype(int)
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table that scrolls where it is too wide; cells are HTML already."""
     top = element("tr", *(element("th", cell, scope="col") for cell in head))

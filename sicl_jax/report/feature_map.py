@@ -10,7 +10,7 @@ from sklearn.manifold import TSNE
 
 from sicl_jax.data.dataset import Split
 from sicl_jax.evaluation.features import UNKNOWN, FeatureSet
-from sicl_jax.report.document import data_uri, element, note, section
+from sicl_jax.report.document import data_uri, element, evenly, note, section
 
 _MOST_PEOPLE = 10
 _MOST_IMAGES = 14  # Of one person.
@@ -73,16 +73,14 @@ def plane(features: Float32[np.ndarray, "N D"]) -> np.ndarray:
 def _chosen(identities: np.ndarray, clothes: np.ndarray) -> tuple[np.ndarray, list[int]]:
     """Rows of a few people, as many of each outfit as there are, and those people."""
     people, counts = np.unique(identities[identities != UNKNOWN], return_counts=True)
-    places = np.linspace(0, len(people) - 1, min(_MOST_PEOPLE, len(people)))
-    people = [int(people[place]) for place in np.round(places).astype(int)]
+    people = people[evenly(len(people), _MOST_PEOPLE)].tolist()
     rows = []
     for person in people:
         of_person = np.flatnonzero(identities == person)
         outfits = [of_person[clothes[of_person] == c] for c in np.unique(clothes[of_person])]
         share = max(1, _MOST_IMAGES // len(outfits))
         for outfit in outfits:
-            spread = np.linspace(0, len(outfit) - 1, min(share, len(outfit)))
-            rows.extend(outfit[np.round(spread).astype(int)])
+            rows.extend(outfit[evenly(len(outfit), share)])
     return np.array(rows, int), people
 
 

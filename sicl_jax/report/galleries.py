@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Int32
 
 from sicl_jax.data.dataset import ReidDataset
 from sicl_jax.evaluation import FeatureSet, Result, protocols
@@ -10,8 +11,9 @@ from sicl_jax.evaluation.distances import similarity_of
 from sicl_jax.evaluation.evaluate import select_sides
 from sicl_jax.evaluation.galleries import NONE, ranked_galleries
 from sicl_jax.evaluation.protocols import Protocol
-from sicl_jax.report import choice, ranked
-from sicl_jax.report.document import element, note, section
+from sicl_jax.evaluation.ranking import Ranking
+from sicl_jax.report import ranked
+from sicl_jax.report.document import element, evenly, note, section
 from sicl_jax.report.marks import marks
 
 _TOP = 10
@@ -38,8 +40,8 @@ def galleries_section(
     query, gallery = select_sides(protocol.parts[0], features)
     ranking = results[protocol.name].rankings[0].take(slice(len(query)))
     lines = _Lines(dataset, protocol, query, gallery, ranking)
-    best = choice.best(ranking, query.labels["identity"], queries)
-    worst = choice.worst(ranking, query.labels["identity"], queries)
+    best = best_queries(ranking, query.labels["identity"], queries)
+    worst = worst_queries(ranking, query.labels["identity"], queries)
     words = note(
         f"Protocol {protocol.name}: the nearest of {len(gallery):,} gallery images for the queries "
         "of the highest and of the lowest average precision, of as many people as possible. "
@@ -105,3 +107,49 @@ class _Lines:
 
     def _image(self, side: int, name: str) -> np.ndarray:
         return self._sides[side].pixels["image"][self._rows[side][name]]
+
+
+# ---- which queries to show -----------------------------------------------------------------
+
+Rows = Int32[np.ndarray, "R"]
+
+
+def cross_section(ranking: Ranking, count: int) -> Rows:
+    """Queries at even steps from the best average precision to the worst, both included."""
+    order = _best_first(ranking)
+    return order[evenly(len(order), count)].astype(np.int32)
+
+
+def best_queries(ranking: Ranking, identities: np.ndarray, count: int) -> Rows:
+    """Of the better half of the queries, the best of each person, then the second best, and so on.
+
+    Args:
+        ranking: What each query came to.
+        identities: (Q,) of the queries.
+        count: R, or fewer if there are not as many.
+    """
+    order = _best_first(ranking)
+    return _of_many_persons(order[: -(-len(order) // 2)], identities, count)
+
+
+def worst_queries(ranking: Ranking, identities: np.ndarray, count: int) -> Rows:
+    """As `best_queries`, of the worse half, from the lowest average precision on."""
+    order = _best_first(ranking)
+    return _of_many_persons(order[-(-len(order) // 2) :][::-1], identities, count)
+
+
+def _best_first(ranking: Ranking) -> np.ndarray:
+    """Queries that have a true match, by falling average precision."""
+    counted = np.flatnonzero(ranking.first_match > 0)
+    return counted[np.argsort(-ranking.average_precision[counted], kind="stable")]
+
+
+def _of_many_persons(order: np.ndarray, identities: np.ndarray, count: int) -> Rows:
+    """The first of each person, then the second of each, and so on; in that order, `count`."""
+    seen: dict[int, int] = {}
+    turn = np.empty(len(order), int)
+    for place, row in enumerate(order):
+        person = int(identities[row])
+        turn[place] = seen[person] = seen.get(person, -1) + 1
+    chosen = np.argsort(turn, kind="stable")[:count]
+    return order[np.sort(chosen)].astype(np.int32)

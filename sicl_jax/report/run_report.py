@@ -4,10 +4,12 @@ import datetime
 import pathlib
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 from sicl_jax import config as configs
 from sicl_jax import inference
 from sicl_jax.clustering.dbscan import give_own_clusters
-from sicl_jax.data.dataset import Form, ReidDataset, load_dataset
+from sicl_jax.data.dataset import Form, ReidDataset, Split, load_dataset
 from sicl_jax.errors import UsageError, UserError
 from sicl_jax.evaluation import (
     METRICS,
@@ -21,10 +23,19 @@ from sicl_jax.inference import Model
 from sicl_jax.methods.base import Method
 from sicl_jax.report.clusters import clusters_section
 from sicl_jax.report.curves import curves_section
-from sicl_jax.report.document import banner, document, element, note, section, table, text
+from sicl_jax.report.document import (
+    banner,
+    document,
+    element,
+    evenly,
+    note,
+    picture,
+    section,
+    table,
+    text,
+)
 from sicl_jax.report.feature_map import map_section
 from sicl_jax.report.galleries import galleries_section
-from sicl_jax.report.silhouettes import silhouettes_section
 from sicl_jax.runs import metrics, saved
 from sicl_jax.runs.metrics import RunLog
 from sicl_jax.training.testing import Tester
@@ -116,7 +127,7 @@ def _pictures(
         sides = [(dataset.split(name), found) for name, found in features.items()]
         parts += _named("map", "Map", map_section(sides))
     if "mask" in model.method.forms and train.all_have("mask"):
-        parts += _named("silhouettes", "Silhouettes", silhouettes_section(train))
+        parts += _named("silhouettes", "Silhouettes", _silhouettes_section(train))
     return parts
 
 
@@ -227,3 +238,34 @@ def _cell(result: Result, metric: str) -> str:
 def _config_section(log: RunLog) -> str:
     lines = element("pre", text(configs.describe(log.config)), tabindex=0)
     return section("config", "Config", lines)
+
+
+_SILHOUETTES_SHOWN = 12
+_FADE = 0.25
+
+
+def _silhouettes_section(split: Split) -> str:
+    """Some training images, evenly spread, each with its mask and with the rest faded."""
+    rows = evenly(len(split), _SILHOUETTES_SHOWN)
+    words = note(
+        "Image, silhouette as the model sees it, and the image with all else faded. Training "
+        "learns body shape from these; a mask that misses the person teaches a wrong one."
+    )
+    figures = [_cut_out(split, row) for row in rows]
+    return section("silhouettes", "Silhouettes", words, element("div", *figures, class_="masks"))
+
+
+def _cut_out(split: Split, row: int) -> str:
+    image, mask, name = (
+        np.asarray(split.pixels["image"][row]),
+        split.pixels["mask"][row],
+        split.names[row],
+    )
+    share = np.asarray(mask, np.float32)[..., None] / 255
+    cut_out = image * (_FADE + (1 - _FADE) * share) + 255 * (1 - _FADE) * (1 - share)
+    pictures = [
+        picture(image, f"image {name}"),
+        picture(mask, f"silhouette of {name}"),
+        picture(cut_out.astype(np.uint8), f"person of {name} as the silhouette cuts it out"),
+    ]
+    return element("figure", element("div", *pictures), element("figcaption", text(name)))

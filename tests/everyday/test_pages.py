@@ -3,7 +3,7 @@
 from PIL import Image
 
 from sicl_jax import config as configs
-from sicl_jax.report import run_report, search_page
+from sicl_jax.report import pages, run_report
 from sicl_jax.report.document import document
 from sicl_jax.retrieval.searching import Found, Hit
 from sicl_jax.runs import metrics
@@ -29,9 +29,9 @@ def test_many_queries_make_several_pages_of_bounded_size(tmp_path):
     Image.radial_gradient("L").save(tmp_path / "a.png")
     path = str(tmp_path / "a.png")
     found = [Found(path, (Hit(path, 0.5),) * 10)] * 60
-    pages = dict(search_page.search_pages(found, "about", tmp_path / "found.html"))
-    assert [page.name for page in pages] == ["found.html", "found-2.html", "found-3.html"]
-    assert [html.count('class="ranked"') for html in pages.values()] == [25, 25, 10]
-    assert max(map(len, pages.values())) < 1e6
-    last = pages[tmp_path / "found-3.html"]
+    found_pages = dict(pages.search_pages(found, "about", tmp_path / "found.html"))
+    assert [page.name for page in found_pages] == ["found.html", "found-2.html", "found-3.html"]
+    assert [html.count('class="ranked"') for html in found_pages.values()] == [25, 25, 10]
+    assert max(map(len, found_pages.values())) < 1e6
+    last = found_pages[tmp_path / "found-3.html"]
     assert 'href="found.html"' in last and 'href="found-3.html"' not in last

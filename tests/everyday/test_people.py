@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from sicl_jax.errors import UserError
-from sicl_jax.report import people_page
+from sicl_jax.report import pages
 from sicl_jax.retrieval import people
 from sicl_jax.retrieval.folder import View
 from sicl_jax.retrieval.index import Entry, GalleryIndex
@@ -119,9 +119,9 @@ def test_the_command_writes_a_list_folders_and_a_page(sicl, index, tmp_path):
 
 
 def test_many_groups_are_paged(monkeypatch, tmp_path):
-    monkeypatch.setattr(people_page, "_GROUPS_A_PAGE", 2)
+    monkeypatch.setattr(pages, "_GROUPS_A_PAGE", 2)
     found = people.group(names(25), crowd(5, 5), SETTINGS)
-    pages = dict(people_page.people_pages(found, "about", tmp_path / "people.html"))
-    assert [path.name for path in pages] == ["people.html", "people-2.html", "people-3.html"]
-    assert [html.count("<article") for html in pages.values()] == [2, 2, 1]
-    assert 'href="people-3.html"' in pages[tmp_path / "people.html"]
+    found_pages = dict(pages.people_pages(found, "about", tmp_path / "people.html"))
+    assert [path.name for path in found_pages] == ["people.html", "people-2.html", "people-3.html"]
+    assert [html.count("<article") for html in found_pages.values()] == [2, 2, 1]
+    assert 'href="people-3.html"' in found_pages[tmp_path / "people.html"]

@@ -18,7 +18,7 @@ from sicl_jax.evaluation import FeatureSet, evaluate_dataset
 from sicl_jax.evaluation.agreement import agreement
 from sicl_jax.evaluation.galleries import ranked_galleries
 from sicl_jax.evaluation.ranking import Ranking
-from sicl_jax.report import choice, document, run_report
+from sicl_jax.report import document, galleries, run_report
 from sicl_jax.report.charts import Curve, bounds, line_chart, ticks
 from sicl_jax.report.clusters import clusters_section
 from sicl_jax.report.feature_map import plane
@@ -92,11 +92,11 @@ def test_queries_are_chosen_from_both_ends_and_many_people():
     first = np.array([1, 1, 1, 2, 3, 9, 0, 20])  # Query 6 is skipped.
     ranking = Ranking(first, precision, precision)
     people = np.array([1, 1, 2, 2, 1, 1, 3, 2])
-    assert choice.best(ranking, people, 2).tolist() == [0, 2]
-    assert choice.best(ranking, people, 3).tolist() == [0, 1, 2]
-    assert choice.worst(ranking, people, 2).tolist() == [7, 5]
-    assert choice.cross_section(ranking, 3).tolist() == [0, 3, 7]
-    assert choice.cross_section(ranking, 99).tolist() == [0, 1, 2, 3, 4, 5, 7]
+    assert galleries.best_queries(ranking, people, 2).tolist() == [0, 2]
+    assert galleries.best_queries(ranking, people, 3).tolist() == [0, 1, 2]
+    assert galleries.worst_queries(ranking, people, 2).tolist() == [7, 5]
+    assert galleries.cross_section(ranking, 3).tolist() == [0, 3, 7]
+    assert galleries.cross_section(ranking, 99).tolist() == [0, 1, 2, 3, 4, 5, 7]
 
 
 @pytest.mark.parametrize(
