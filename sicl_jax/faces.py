@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from sicl_jax import console
 from sicl_jax.data import files

@@ -1,8 +1,10 @@
 """A prepared data set as columns: the way in for training, evaluation and reports."""
 
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -42,24 +44,26 @@ class Split:
         return picture == "image" or bool(self.labels[f"has_{picture}"].all())
 
 
-class _Pixels(Mapping):
-    """The picture columns of a split, each opened (and made, if need be) when it is asked for."""
+class Pixels(Mapping):
+    """The picture columns of a split, each opened (and made, if need be) when it is asked for.
 
-    def __init__(self, arrays: Arrays, split: str):
-        self._arrays = arrays
-        self._split = split
-        self._opened: dict[str, np.ndarray] = {}
+    Args:
+        columns: Their names.
+        open_column: Opens one.
+    """
+
+    def __init__(self, columns: Iterable[str], open_column: Callable[[str], Any]):
+        self._columns = tuple(columns)
+        self._open = functools.cache(open_column)
 
     def __getitem__(self, column: str) -> UInt8[np.ndarray, "N ..."]:
-        if column not in self._opened:
-            self._opened[column] = self._arrays.pixels(self._split, column)
-        return self._opened[column]
+        return self._open(column)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays.forms)
+        return iter(self._columns)
 
     def __len__(self) -> int:
-        return len(self._arrays.forms)
+        return len(self._columns)
 
 
 class ReidDataset:
@@ -104,7 +108,8 @@ class ReidDataset:
                 if len(places) != len(names):
                     raise damaged(self.directory, f"draws of {len(places)} images of {len(names)}")
                 labels[DRAW.format(trial)] = np.asarray(places, np.int32)
-            self._splits[name] = Split(_Pixels(self._arrays, name), labels, names)
+            pixels = Pixels(self._arrays.forms, functools.partial(self._arrays.pixels, name))
+            self._splits[name] = Split(pixels, labels, names)
         return self._splits[name]
 
 

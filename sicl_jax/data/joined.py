@@ -2,13 +2,13 @@
 
 import hashlib
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int32
 
-from sicl_jax.data.dataset import ReidDataset, Split
+from sicl_jax.data.dataset import Pixels, ReidDataset, Split
 from sicl_jax.errors import UserError
 from sicl_jax.register import part_name, parts_of
 from tfds_builders.reid.features import LABELS, PICTURES, UNKNOWN
@@ -151,7 +151,14 @@ def _join(parts: Mapping[str, Split], dropped: Mapping[str, str]) -> Split:
         else:
             labels[column] = np.concatenate([split.labels[column] for split in splits])
     names = (part_name(part, name) for part, split in parts.items() for name in split.names)
-    return Split(_Pixels(splits, dropped), labels, tuple(names))
+
+    def pixels(column: str) -> Rows:
+        arrays = [split.pixels[column] for split in splits]
+        if column in dropped:
+            arrays = [np.broadcast_to(np.uint8(0), array.shape) for array in arrays]
+        return Rows(arrays)
+
+    return Split(Pixels(splits[0].pixels, pixels), labels, tuple(names))
 
 
 def _numbered_on(columns: Sequence[np.ndarray]) -> Int32[np.ndarray, "N"]:
@@ -161,26 +168,3 @@ def _numbered_on(columns: Sequence[np.ndarray]) -> Int32[np.ndarray, "N"]:
         found.append(np.where(column == UNKNOWN, UNKNOWN, column + start).astype(np.int32))
         start += int(column.max(initial=UNKNOWN)) + 1
     return np.concatenate(found)
-
-
-class _Pixels(Mapping):
-    """The picture columns of several splits, one after the other; opened when asked for."""
-
-    def __init__(self, splits: Sequence[Split], dropped: Mapping[str, str]):
-        self._splits = splits
-        self._dropped = dropped
-        self._opened: dict[str, Any] = {}
-
-    def __getitem__(self, column: str) -> Any:
-        if column not in self._opened:
-            arrays = [split.pixels[column] for split in self._splits]
-            if column in self._dropped:
-                arrays = [np.broadcast_to(np.uint8(0), array.shape) for array in arrays]
-            self._opened[column] = Rows(arrays)
-        return self._opened[column]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._splits[0].pixels)
-
-    def __len__(self) -> int:
-        return len(self._splits[0].pixels)

@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 
+from sicl_jax import console
 from sicl_jax.data import card, contact_sheet, lock
 from sicl_jax.data.files import atomic_file
 from sicl_jax.data.store import METADATA, Store
@@ -44,18 +46,8 @@ class Prepared:
     was_there: bool
 
 
-class _Silent:
-    def advance(self, amount: int = 1) -> None:
-        """Counts nothing."""
-
-
-@contextlib.contextmanager
-def no_progress(total: int | None, description: str) -> Iterator[_Silent]:  # noqa: ARG001
-    """Stands in for `sicl_jax.console.progress`."""
-    yield _Silent()
-
-
 Progress = Callable[[int | None, str], contextlib.AbstractContextManager]
+_QUIET = functools.partial(console.progress, quiet=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +83,7 @@ class Request:
         return {column: folder for column, folder in folders.items() if folder is not None}
 
 
-def prepare(request: Request, progress: Progress = no_progress) -> Prepared:
+def prepare(request: Request, progress: Progress = _QUIET) -> Prepared:
     """Prepares a data set, or finds that it has been prepared.
 
     Everything is written into a staging folder that takes the data set's name when it is whole.
@@ -122,7 +114,7 @@ def prepare(request: Request, progress: Progress = no_progress) -> Prepared:
             shutil.rmtree(staging, ignore_errors=True)
 
 
-def good_images(request: Request, progress: Progress = no_progress) -> list[str]:
+def good_images(request: Request, progress: Progress = _QUIET) -> list[str]:
     """Returns paths below the raw folder of all images that would be prepared, masks left aside.
 
     Raises:

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
-from sicl_jax.evaluation.distances import DistanceRows, distance_rows
+from sicl_jax.evaluation.distances import distance_rows
 from sicl_jax.evaluation.features import FeatureSet
 from sicl_jax.evaluation.rules import NOTHING, Pairs, Rule
 
@@ -38,7 +38,6 @@ def ranked_galleries(
     *,
     rule: Rule = NOTHING,
     top: int = 10,
-    distances: DistanceRows | None = None,
 ) -> RankedGalleries:
     """Ranks the gallery for some queries and keeps the first images.
 
@@ -48,10 +47,8 @@ def ranked_galleries(
         chosen: Rows of the queries to rank for.
         rule: What is dropped from the gallery.
         top: Number of images to keep.
-        distances: As for `ranking.rank`.
     """
-    if distances is None:
-        distances = distance_rows(query, gallery)
+    distances = distance_rows(query, gallery)
     chosen = np.asarray(chosen, np.int32)
     width = min(top, len(gallery))
     rows = np.full((len(chosen), top), NONE, np.int32)

@@ -33,17 +33,15 @@ def clouds(rng, count, size, people, spread):
 # ---- clustering ------------------------------------------------------------------------------
 
 
-def jaccard(features, k1, k2):
-    count = len(features)
-    gram = features.astype(np.float64) @ features.T.astype(np.float64)
-    near = np.argsort(-gram, axis=1, kind="stable")[:, :k1]
+def k_reciprocal(near, k1, k2, weigh):
+    """Vectors over the expanded neighbours of each row, averaged over its first k2."""
 
     def reciprocal(i, k):
         return {j for j in near[i, : k + 1] if i in near[j, : k + 1]}
 
     half = int(np.around(k1 / 2))
-    encoding = np.zeros((count, count))
-    for i in range(count):
+    encoding = np.zeros((len(near), len(near)))
+    for i in range(len(near)):
         start = reciprocal(i, k1)
         members = set(start)
         for j in start:
@@ -51,10 +49,16 @@ def jaccard(features, k1, k2):
             if len(others & start) > 2 / 3 * len(others):
                 members |= others
         members = sorted(members)
-        weights = np.exp(-(2 - 2 * gram[i, members]))
+        weights = weigh(i, members)
         encoding[i, members] = weights / weights.sum()
-    encoding = np.stack([encoding[near[i, :k2]].mean(axis=0) for i in range(count)])
-    overlap = np.stack([np.minimum(encoding[i], encoding).sum(axis=1) for i in range(count)])
+    return np.stack([encoding[near[i, :k2]].mean(axis=0) for i in range(len(near))])
+
+
+def jaccard(features, k1, k2):
+    gram = features.astype(np.float64) @ features.T.astype(np.float64)
+    near = np.argsort(-gram, axis=1, kind="stable")[:, :k1]
+    encoding = k_reciprocal(near, k1, k2, lambda i, members: np.exp(-(2 - 2 * gram[i, members])))
+    overlap = np.stack([np.minimum(row, encoding).sum(axis=1) for row in encoding])
     return np.maximum(1 - overlap / (2 - overlap), 0)
 
 
@@ -417,22 +421,7 @@ def rerank(features, queries, k1=20, k2=6, weight=0.3):
     original = (squares[:, None] + squares - 2 * features @ features.T).clip(0) ** 2
     original = original / original.max(axis=1, keepdims=True)
     near = np.argsort(original, axis=1, kind="stable")
-
-    def reciprocal(i, k):
-        return {j for j in near[i, : k + 1] if i in near[j, : k + 1]}
-
-    encoding = np.zeros_like(original)
-    for i in range(len(features)):
-        start = reciprocal(i, k1)
-        members = set(start)
-        for j in start:
-            others = reciprocal(j, int(np.around(k1 / 2)))
-            if len(others & start) > 2 / 3 * len(others):
-                members |= others
-        members = sorted(members)
-        weights = np.exp(-original[i, members])
-        encoding[i, members] = weights / weights.sum()
-    encoding = np.stack([encoding[near[i, :k2]].mean(axis=0) for i in range(len(features))])
+    encoding = k_reciprocal(near, k1, k2, lambda i, members: np.exp(-original[i, members]))
     overlap = np.stack(
         [np.minimum(row, encoding[queries:]).sum(axis=1) for row in encoding[:queries]]
     )
