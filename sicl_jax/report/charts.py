@@ -13,6 +13,7 @@ from sicl_jax.report.document import element, table, text
 _WIDTH, _HEIGHT = 420, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 10, 34
 MOST_CURVES = 8
+_X_NAME = "epoch"
 
 Points = list[tuple[float, float]]
 
@@ -34,17 +35,15 @@ def line_chart(
     title: str,
     curves: Sequence[Curve],
     *,
-    x_name: str = "epoch",
     zero: bool = True,
     top: float | None = None,
     words: Callable[[float], str] = lambda value: f"{value:.4g}",
 ) -> str:
-    """A figure with curves, their legend and a table of their values; nothing if all are empty.
+    """A figure with curves over epochs, legend and table of values; nothing if all are empty.
 
     Args:
         title: What is drawn.
         curves: At most eight.
-        x_name: What x counts.
         zero: Whether the y axis starts at 0.
         top: Upper end of the y axis; by the values if None.
         words: A value in words, for ticks and tables.
@@ -59,20 +58,20 @@ def line_chart(
     cursor = f'<line class="cursor" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}" x1="0" x2="0"/>'
     svg = element(
         "svg",
-        _axes(scale, x_name, words),
+        _axes(scale, words),
         *drawn,
         cursor,
         viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
         role="img",
         tabindex=0,
         aria_label=_described(title, curves, words),
-        data_chart=json.dumps(_columns(curves, xs, x_name, scale, words)),
+        data_chart=json.dumps(_columns(curves, xs, scale, words)),
     )
     values = element(
         "details",
         element("summary", "values"),
         table(
-            [text(x_name), *(text(curve.name) for curve in curves)],
+            [_X_NAME, *(text(curve.name) for curve in curves)],
             [_row(x, curves, words) for x in xs],
         ),
     )
@@ -174,9 +173,9 @@ class _Scale:
         return round(_HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM), 1)
 
 
-def _axes(scale: _Scale, x_name: str, words) -> str:
+def _axes(scale: _Scale, words) -> str:
     right, floor = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
-    parts = [f'<text class="tick" x="2" y="{floor + 18}">{text(x_name)}</text>']
+    parts = [f'<text class="tick" x="2" y="{floor + 18}">{_X_NAME}</text>']
     for value in ticks(scale.y_low, scale.y_high):
         y = scale.y(value)
         parts.append(f'<path class="axis" d="M{_LEFT} {y}H{right}"/>')
@@ -215,7 +214,7 @@ def _legend(curves: Sequence[Curve]) -> str:
     return element("ul", *items, class_="legend")
 
 
-def _columns(curves, xs, x_name, scale: _Scale, words) -> dict:
+def _columns(curves, xs, scale: _Scale, words) -> dict:
     """What the cursor shows at each x."""
     columns = []
     for x in xs:
@@ -225,7 +224,7 @@ def _columns(curves, xs, x_name, scale: _Scale, words) -> dict:
             if x in dict(curve.points)
         ]
         columns.append({"x": f"{x:g}", "px": scale.x(x), "values": values})
-    return {"x": x_name, "columns": columns}
+    return {"x": _X_NAME, "columns": columns}
 
 
 def _row(x: float, curves, words) -> list[str]:

@@ -64,9 +64,9 @@ def ranked_gallery_picture(
     return sheet
 
 
-def badge(mark: Mark, size: int = _BADGE) -> Image.Image:
+def badge(mark: Mark) -> Image.Image:
     """The sign of a mark: a disc with a tick (filled where the clothes changed) or a cross."""
-    side = size * _SMOOTH
+    side = _BADGE * _SMOOTH
     picture = Image.new("RGBA", (side, side))
     draw = ImageDraw.Draw(picture)
     filled = mark is not Mark.SAME_CLOTHES
@@ -80,7 +80,7 @@ def badge(mark: Mark, size: int = _BADGE) -> Image.Image:
     )
     for start, end in _STROKES[mark]:
         draw.line([(x * side, y * side) for x, y in (start, end)], fill=ink, width=side // 8)
-    return picture.resize((size, size), Image.Resampling.LANCZOS)
+    return picture.resize((_BADGE, _BADGE), Image.Resampling.LANCZOS)
 
 
 _TICK = (((0.27, 0.52), (0.45, 0.70)), ((0.42, 0.70), (0.74, 0.32)))

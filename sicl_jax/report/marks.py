@@ -18,11 +18,6 @@ class Mark(enum.Enum):
     OTHER_PERSON = "another person"
     UNKNOWN = "person unknown"
 
-    @property
-    def is_match(self) -> bool:
-        """Whether it shows the query's person."""
-        return self in (Mark.OTHER_CLOTHES, Mark.SAME_CLOTHES, Mark.SAME_PERSON)
-
 
 COLORS = {
     Mark.OTHER_CLOTHES: "#009E73",

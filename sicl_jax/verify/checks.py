@@ -83,7 +83,7 @@ def relative_error(actual, expected, *, least: float = 0.0) -> float:
 
 
 def group_error(
-    actual: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], *, floor: float
+    actual: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], *, floor: float = 1e-2
 ) -> float:
     """The largest relative error of several arrays.
 
@@ -106,7 +106,6 @@ def array_errors(
     actual: Arrays,
     expected: Arrays,
     *,
-    floor: float = 1e-2,
     begun: Mapping[str, Mapping[str, np.ndarray]] | None = None,
 ) -> dict[str, float]:
     """Errors by quantity: `group_error` of mappings, `relative_error` of arrays.
@@ -117,7 +116,6 @@ def array_errors(
     Args:
         actual: Numbers.
         expected: What they should be.
-        floor: As in `group_error`.
         begun: What weights began as, for quantities `NAME less ...`: the error of how far they
             moved from there. A few steps move a weight by a thousandth, so the weights alone would
             agree without any. Names that are left out do not count.
@@ -129,9 +127,9 @@ def array_errors(
     for name, array in expected.items():
         ours = actual[name]
         if "_stat" in name:
-            errors[name] = _rows_error(np.asarray(ours), array, floor)
+            errors[name] = _rows_error(np.asarray(ours), array)
         elif isinstance(array, Mapping):
-            errors[name] = group_error(ours, array, floor=floor)
+            errors[name] = group_error(ours, array)
         else:
             errors[name] = relative_error(ours, array)
             if np.ndim(ours) and np.ndim(array):
@@ -146,13 +144,13 @@ def array_errors(
     return errors
 
 
-def _rows_error(actual: np.ndarray, expected: np.ndarray, floor: float) -> float:
+def _rows_error(actual: np.ndarray, expected: np.ndarray) -> float:
     """`group_error` of rows; those of NaN have to be the same."""
     known = ~np.isnan(expected)
     if not np.array_equal(known, ~np.isnan(actual)):
         return np.inf
     rows = np.flatnonzero(known.all(axis=1))
-    return group_error({i: actual[i] for i in rows}, {i: expected[i] for i in rows}, floor=floor)
+    return group_error({i: actual[i] for i in rows}, {i: expected[i] for i in rows})
 
 
 def statistics(arrays: Mapping[str, np.ndarray], names: Iterable[str]) -> np.ndarray:

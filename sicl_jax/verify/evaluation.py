@@ -48,19 +48,16 @@ def check_protocols(
         yield golden.check(f"{name}_map", summarize(ranking).mAP, _TOLERANCE)
 
 
-def sides(
-    golden: Golden, labels: Mapping[str, str], *, features: str = "features"
-) -> tuple[FeatureSet, FeatureSet]:
+def sides(golden: Golden, labels: Mapping[str, str]) -> tuple[FeatureSet, FeatureSet]:
     """Queries and gallery of a file.
 
     Args:
         golden: The file.
         labels: The file's names of labels, less `query_` and `gallery_`.
-        features: That of the features.
     """
     query, gallery = (
         FeatureSet(
-            golden[f"{side}_{features}"],
+            golden[f"{side}_features"],
             {label: golden[f"{side}_{name}"] for label, name in labels.items()},
         )
         for side in ("query", "gallery")

@@ -93,13 +93,11 @@ def zeros_of(names: torch_names.Names) -> dict[str, np.ndarray]:
     return {name: np.zeros(torch_names.torch_shape(entry)) for name, entry in names.items()}
 
 
-def begun(
-    method: Method, arrays: Mapping[str, np.ndarray], golden: Golden, memory: Any = ()
-) -> TrainState:
+def begun(method: Method, arrays: Mapping[str, np.ndarray], golden: Golden) -> TrainState:
     """The state of a training that begins with arrays of published names."""
     model = method.abstract_model()
     torch_names.assign(method.names(model), arrays, golden.file)
-    return method.start(devices.put_replicated(Weights.of(model)), memory)
+    return method.start(devices.put_replicated(Weights.of(model)), ())
 
 
 def first_gradients(method: Method, before: TrainState, after: TrainState) -> nnx.Module:
