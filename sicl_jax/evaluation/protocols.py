@@ -280,7 +280,9 @@ _TABLES: dict[str, tuple[Protocol, ...]] = {
     "synthetic_people/infrared_tiny": _SYSU_MM01,
     # One split of the identities is one trial; the builder has a config for each of the ten.
     "regdb": _both_directions(),
-    "llcm": _both_directions(Draw(("identity", "camera"), released=True), count="identities"),
+    "llcm": _both_directions(
+        Draw(("identity", "camera"), released=True), rule=rules.STANDARD, count="identities"
+    ),
 }
 for _name, _table in _TABLES.items():
     PROTOCOLS.register(_name, Protocols(_table))
