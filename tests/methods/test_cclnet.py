@@ -1,5 +1,6 @@
 """CCLNet's pieces against brute force, and its prompts, samplers and exchange at the edges."""
 
+import functools
 import gzip
 import pathlib
 
@@ -7,11 +8,12 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
+from sicl_jax import config as configs
 from sicl_jax.data import samplers
 from sicl_jax.errors import UsageError, UserError
 from sicl_jax.methods.cclnet import losses, prompts
 from sicl_jax.methods.cclnet.model import PromptShape
-from sicl_jax.methods.cclnet.verify import CHECKS
+from sicl_jax.methods.cclnet.verify import CHECKS, SETTINGS
 from sicl_jax.verify import verify_file
 
 _GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "cclnet"
@@ -175,6 +177,14 @@ def test_the_exchange_moves_matched_clusters_of_the_batch(sizes, compat):
 
 
 # ---- the published code's numbers --------------------------------------------------------------
+
+
+def test_the_defaults_are_the_published_settings(golden):
+    """`verify` takes a file's own."""
+    config, case = configs.base("cclnet"), golden("cclnet/schedule")
+    for field, name in SETTINGS.items():
+        ours = functools.reduce(getattr, field.split("."), config)
+        np.testing.assert_allclose(ours, case[f"config:{name}"], rtol=1e-6, err_msg=field)
 
 
 @pytest.mark.parametrize("name", ["losses", "sampler", "evaluation", "stage2"])
