@@ -74,6 +74,7 @@ _SCRIPT_LISTS = (
     *("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist"),
     "restore_type_tag",
 )
+_NUMPY = ("scalar", "_reconstruct")
 _DTYPES = frozenset({"uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2"})
 _MAX_RANK = 32
 # A large model with its optimiser's state takes some hundred thousand.
@@ -348,10 +349,13 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "torch.Size": _size,
     # TorchScript's lists of one type, beside a module's tensors. Not needed, so not decoded.
     **dict.fromkeys((f"torch.jit._pickle.{name}" for name in _SCRIPT_LISTS), lambda *_: None),
-    # NumPy numbers: training scripts save their best mAP as one. Not needed, so not decoded.
+    # NumPy's numbers and arrays: training scripts save their best mAP and CMC as such. Not needed,
+    # so not decoded.
     "numpy.dtype": lambda *_: None,
-    "numpy.core.multiarray.scalar": lambda *_: None,
-    "numpy._core.multiarray.scalar": lambda *_: None,
+    **dict.fromkeys(
+        (f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in _NUMPY),
+        lambda *_: None,
+    ),
     "_codecs.encode": lambda *_: None,
 }
 _ARITY = {
@@ -363,8 +367,9 @@ _ARITY = {
     "torch._utils._rebuild_parameter_with_state": (4, 4),
     "torch.Size": (1, 1),
     "numpy.dtype": (1, 3),
+    **{f"numpy.{core}.multiarray._reconstruct": (3, 3) for core in ("core", "_core")},
 }
 _NAMES = frozenset(
     {f"torch.{kind}" for kind in _STORAGES | _DTYPES}
-    | {"torch.storage.UntypedStorage", "torch.UntypedStorage"}
+    | {"torch.storage.UntypedStorage", "torch.UntypedStorage", "numpy.ndarray"}
 )

@@ -94,6 +94,9 @@ def main():
     torch.save(module.state_dict(), DATA / "module_state.pth")
     unsigned = {"a": torch.arange(4).to(torch.uint16), "b": torch.ones(2, dtype=torch.complex64)}
     torch.save(unsigned, DATA / "newer_types.pth")
+    # As CCLNet's training script saves it.
+    figures = {"cmc": np.linspace(0, 1, 20, dtype=np.float32), "mAP": np.float64(0.5), "epoch": 7}
+    torch.save({"state_dict": module.state_dict(), **figures}, DATA / "figures.pth")
     write_script()
     arrays = {
         name: (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()

@@ -46,6 +46,23 @@ def test_reads_a_bare_state_dict_and_newer_types():
     np.testing.assert_array_equal(newer["b"], np.ones(2, np.complex64))
 
 
+@pytest.mark.parametrize("core", [b"numpy.core.multiarray", b"numpy._core.multiarray"])
+def test_reads_past_arrays_of_numpy(tmp_path, core):
+    """Those that a training script saves beside the weights, by NumPy before 2 and since."""
+    with (
+        zipfile.ZipFile(DATA / "figures.pth") as archive,
+        zipfile.ZipFile(tmp_path / "figures.pth", "w") as other,
+    ):
+        for entry in archive.infolist():
+            content = archive.read(entry)
+            if entry.filename.endswith("data.pkl"):
+                content = content.replace(b"numpy._core.multiarray", core)
+            other.writestr(entry, content)
+    arrays = load_state_dict(tmp_path / "figures.pth")
+    assert list(arrays)[:3] == ["0.weight", "0.bias", "1.weight"]
+    assert arrays["0.weight"].shape == (3, 2)
+
+
 def test_reads_a_torchscript_archive():
     with np.load(DATA / "script.npz") as file:
         expected = dict(file)
