@@ -103,13 +103,12 @@ def _add(index_dir, *, workdir, checkpoint, images, stream, flip, quiet, **choic
     from sicl_jax.retrieval import build
     from sicl_jax.retrieval.folder import View
 
-    names = list_images(images)  # An empty folder is told before a model is loaded.
+    list_images(images)  # An empty folder is told before a model is loaded.
     model = inference.load(workdir, checkpoint=checkpoint)
     return build.add_folder(
         model,
         images,
         index_dir,
-        names=names,
         view=View(stream, flip),
         progress=functools.partial(console.progress, quiet=quiet or not processes.is_first()),
         **choices,

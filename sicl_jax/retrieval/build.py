@@ -5,7 +5,6 @@ import dataclasses
 import fnmatch
 import pathlib
 import shutil
-from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -49,7 +48,6 @@ def add_folder(
     folder: pathlib.Path,
     index_folder: stores.Place,
     *,
-    names: Sequence[str] | None = None,
     beside: Beside = Beside(),  # noqa: B008 - frozen.
     view: View = View(),  # noqa: B008 - frozen.
     camera: str | None = None,
@@ -62,9 +60,8 @@ def add_folder(
 
     Files that are in it already are not embedded again, unless they have changed or what is read
     beside them has; the index is saved after each `portion`, later more rarely, so that a run that
-    was stopped goes on where it was. `names` are paths below the folder, all its images if None.
-    `camera` says where paths say the camera (`facts.camera_reader`); what the index has so far if
-    None.
+    was stopped goes on where it was. `camera` says where paths say the camera
+    (`facts.camera_reader`); what the index has so far if None.
 
     Several processes (`processes.join`) take a share of the new files each, on their own devices,
     and the first one puts what they made together; what a run that was stopped had made as well.
@@ -76,7 +73,7 @@ def add_folder(
         UserError: There are no images, one cannot be read, or the index is of another model.
     """
     camera_reader(camera)  # A pattern without sense is told before any work.
-    names, view = list_images(folder) if names is None else names, view.of(model)
+    names, view = list_images(folder), view.of(model)
     processes.on_first(lambda: _put_together(index_folder, model, view))
     index = stores.open_if_any(index_folder)
     if index is not None:
