@@ -63,7 +63,7 @@ else:
     write_crops(drawn.split("query_changed"), query, out / "unused")
     small = {
         "data.image_size": (64, 32), "augment.pad": 3, "clustering.k1": 8, "compat": "paper",
-        "model.block": "basic", "model.stage_sizes": (1, 1, 1, 1), "model.width": 8,
+        "model.block": "basic", "model.stage_sizes": (1, 1, 1), "model.width": 8,
         "model.pretrained": "", "optimizer.learning_rate": 2e-3, "epochs": 2, "steps_per_epoch": 6,
     }  # fmt: skip
     changes = [f"--config.{name}={value}" for name, value in small.items()]

@@ -1,5 +1,6 @@
 """What all tests share: where the golden files and the real photographs lie."""
 
+import gc
 import os
 import pathlib
 import tempfile
@@ -17,6 +18,8 @@ _QUICK = (
     "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
     "--xla_cpu_parallel_codegen_split_count=1"
 )
+# Tracing makes so many objects that looking for cycles among them takes an eighth of the time.
+gc.set_threshold(100_000, 10, 10)
 if "PYTEST_XDIST_WORKER" not in os.environ:  # Workers are given their parent's environment.
     if not pathlib.Path("/dev/nvidiactl").exists():
         os.environ["XLA_FLAGS"] = f"{_QUICK} {os.environ.get('XLA_FLAGS', '')}".strip()
@@ -59,42 +62,13 @@ def real_photographs() -> pathlib.Path:
     return folder
 
 
-_PROGRAMS = {}
-
-
 @pytest.fixture(scope="module")
 def compiled_once():
-    """Has runs and models of one process share the programs that would come out the same.
-
-    JAX's own cache spares them XLA's part, and not the tracing, which takes longer here.
-    """
-    import jax
-
-    from sicl_jax.methods import embedder
-    from sicl_jax.training import steps
-
-    def key(method, *parts):
-        config = method.config.to_dict()
-        for without_effect in ("name", "dir"):
-            del config["data"][without_effect]
-        for without_effect in ("clustering", "stages", "evaluate"):
-            config.pop(without_effect, None)
-        return str((type(method), method.sizes, config, *parts))
-
-    compile_call, compile_features = steps.compile_train_call, embedder._compiled
-
-    def train_call(method, state, feed):
-        structure = jax.tree.structure(state)
-        program = key(method, state.clock.stage, type(feed), structure)
-        return _PROGRAMS.setdefault(program, compile_call(method, state, feed))
-
-    def features(method, stream, flip):
-        program = key(method, stream, flip)
-        return _PROGRAMS.setdefault(program, compile_features(method, stream, flip))
+    """Has a module's runs and models share programs (`programs.share`)."""
+    import programs
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steps, "compile_train_call", train_call)
-        patch.setattr(embedder, "_compiled", features)
+        programs.share(patch)
         yield
 
 

@@ -365,8 +365,12 @@ class Method(abc.ABC):
         return TrainState(weights, init(weights.params), memory, clock)
 
     def abstract_model(self) -> nnx.Module:
-        """The network with shapes and types in place of arrays."""
-        return nnx.eval_shape(self.build)
+        """The network with shapes and types in place of arrays; a new one at each call."""
+        return nnx.merge(*self._described, copy=True)
+
+    @functools.cached_property
+    def _described(self) -> tuple[nnx.GraphDef, nnx.State]:
+        return nnx.split(nnx.eval_shape(self.build))
 
     def initial_weights(self, seed: int) -> Weights:
         """Weights drawn anew; a file's or a run's where `config.model.pretrained` names one."""
@@ -383,11 +387,9 @@ class Method(abc.ABC):
 
     def model(self, weights: Weights) -> nnx.Module:
         """A module with these arrays; what it tracks does not change `weights`."""
-        return nnx.merge(self._graph, weights.params, weights.frozen, weights.statistics, copy=True)
-
-    @functools.cached_property
-    def _graph(self) -> nnx.GraphDef:
-        return nnx.graphdef(self.abstract_model())
+        return nnx.merge(
+            self._described[0], weights.params, weights.frozen, weights.statistics, copy=True
+        )
 
     @functools.cached_property
     def _stages(self) -> tuple[Stage, ...]:

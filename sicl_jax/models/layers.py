@@ -280,6 +280,7 @@ def _over_pairs(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
     )
 
 
+@functools.partial(jax.jit, static_argnums=2)  # Traced once for each shape.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _depthwise(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
     """A depthwise convolution, kernel (kh, kw, C), as products of the shifted input.
@@ -303,7 +304,7 @@ def _depthwise_backward(padding, saved, cotangent):
     return transposed, jnp.stack(products).reshape(height, width, channels)
 
 
-_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+_depthwise.__wrapped__.defvjp(_depthwise_forward, _depthwise_backward)
 
 
 def _shifted(x: jax.Array, kernel: tuple[int, int], padding: int):

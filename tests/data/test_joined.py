@@ -13,6 +13,8 @@ from sicl_jax.data.prepare import Request, prepare
 from sicl_jax.errors import UsageError, UserError
 from sicl_jax.training import loop
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):

@@ -13,6 +13,8 @@ import time
 
 import faults
 import orbax.checkpoint  # noqa: F401
+import pytest
+import sklearn.metrics  # noqa: F401
 import tensorflow_datasets  # noqa: F401
 
 import sicl_jax.methods.sicl.method as sicl
@@ -20,6 +22,9 @@ from sicl_jax import cli
 from sicl_jax.cli import train  # noqa: F401
 from sicl_jax.runs import checkpoints, integrity, metrics
 from sicl_jax.training import loop, steps, testing
+
+sys.path.append(str(pathlib.Path(__file__).parents[1]))
+import programs  # noqa: E402
 
 
 def tell(line: str) -> None:
@@ -101,6 +106,8 @@ def run(order: dict) -> None:
     ):
         is_limited = order.get("file_limit_while") == doing
         tell_before(owner, name, doing, limit_files if is_limited else None)
+    if not order.get("spoilt_gradients") and "--debug_nans" not in order["arguments"]:
+        programs.share(pytest.MonkeyPatch())
     tell_steps(order.get("slow_steps", 0), order.get("spoilt", {}))
     if order.get("slow_clustering"):
         slow_down(sicl.clustering, "cluster", order["slow_clustering"])

@@ -9,6 +9,12 @@ from PIL import Image
 
 from sicl_jax import devices
 
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_once(compiled_once):
+    """In every module here."""
+
+
 SPLITS = ("query_changed", "gallery")
 
 

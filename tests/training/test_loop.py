@@ -21,6 +21,8 @@ from sicl_jax.models.layers import Constant, param
 from sicl_jax.register import METHODS
 from sicl_jax.training import loop
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 
 def _lines(folder, kind):
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())

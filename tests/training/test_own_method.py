@@ -21,7 +21,7 @@ sys.path.insert(0, str(_REPOSITORY / "tests" / "data"))
 from test_own_dataset import declare, write_corridor  # noqa: E402
 
 _EXAMPLES = _REPOSITORY / "examples"
-_STEPS = 15
+_STEPS = 5
 
 
 class Commands:
