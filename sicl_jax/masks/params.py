@@ -1,6 +1,7 @@
 """Loads the published SCHP checkpoints into `schp.Parser`."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Iterator
 
@@ -61,7 +62,7 @@ def load_parser(
     """
     arrays = load_state_dict(path, strip_prefix="module.")
     kind = _recognize(path, arrays, dataset)
-    parser = nnx.eval_shape(lambda: Parser(kind.num_classes, dtype=dtype, rngs=nnx.Rngs(0)))
+    parser = nnx.merge(*_described(kind.num_classes, dtype), copy=True)
     variables = dict(torch_variables(parser))
     _check(path, arrays, variables)
     for name, variable in variables.items():
@@ -69,6 +70,12 @@ def load_parser(
         array = np.ascontiguousarray(array, variable.dtype)
         variable.set_value(devices.put(array, devices.replicated()))
     return parser, kind
+
+
+@functools.cache
+def _described(num_classes: int, dtype: jnp.dtype) -> tuple[nnx.GraphDef, nnx.State]:
+    """The parser with shapes and types in place of arrays; a second's work."""
+    return nnx.split(nnx.eval_shape(lambda: Parser(num_classes, dtype=dtype, rngs=nnx.Rngs(0))))
 
 
 def torch_variables(parser: Parser) -> Iterator[tuple[str, nnx.Variable]]:

@@ -145,7 +145,8 @@ SMALL = tuple(
     f"--config.{override}"
     for override in (
         "data.name=synthetic_people/tiny", "data.image_size=(64, 32)", "model.width=4",
-        "epochs=1", "batch_size=32", "evaluate.before=False", "evaluate.every=9",
+        "model.stage_sizes=(1, 1)", "epochs=1", "batch_size=32", "evaluate.before=False",
+        "evaluate.every=9",
     )
 )  # fmt: skip
 
@@ -178,7 +179,8 @@ def test_what_the_script_makes_loads_as_a_file(made, tiny_data):
     config.update_from_flattened_dict(
         networks.RESNET.fields | {"model.width": 4, "silhouettes": False}
     )
-    config.data.image_size, config.model.pretrained = (64, 32), str(made)
+    config.data.image_size, config.model.stage_sizes = (64, 32), (1, 1)
+    config.model.pretrained = str(made)
     method = methods.create(config.lock())
     form = Form((64, 32))
     gallery = load_dataset("synthetic_people/tiny", tiny_data, forms={"image": form})

@@ -26,7 +26,7 @@ def run_folder(tiny_data, tmp_path_factory) -> pathlib.Path:
 
     settings = {
         "data.dir": tiny_data, "data.name": "synthetic_people/tiny", "model.width": 4,
-        "model.pretrained": "",
+        "model.pretrained": "", "model.stage_sizes": (1, 1, 1),
         "data.image_size": (64, 32), "epochs": 2, "steps_per_epoch": 2, "batch_size": 16,
         "embed_batch_size": 32, "clustering.k1": 8, "evaluate.every": 1, "evaluate.before": False,
     }  # fmt: skip
