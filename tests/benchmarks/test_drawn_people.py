@@ -6,8 +6,10 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import sicl_jax
 from sicl_jax import config as configs
@@ -16,8 +18,10 @@ from sicl_jax.data.dataset import load_dataset
 from sicl_jax.data.pixels import Form
 from sicl_jax.errors import UserError
 from sicl_jax.methods.embedder import Embedder
+from sicl_jax.methods.state import Batch
 from sicl_jax.register import METHODS
 from sicl_jax.weights import drawn_people as networks
+from sicl_jax.weights import torch_names
 from tfds_builders.synthetic_people import photograph
 from tfds_builders.synthetic_people.synthetic_people_dataset_builder import MANY_OUTFITS
 from tfds_builders.synthetic_people.world import shots, splits_as_prcc
@@ -189,3 +193,33 @@ def test_what_the_script_makes_loads_as_a_file(made, tiny_data):
         devices.put_replicated(method.initial_weights(1)), {"image": images}
     )
     np.testing.assert_allclose(features, run.embed(list(images), flip=False), atol=1e-5)
+
+
+def test_the_clip_of_the_script_begins_the_demo(tmp_path, monkeypatch):
+    """Its step is traced and not run; the file of its weights, in halves, CCLNet begins with."""
+    monkeypatch.setattr(METHODS, "_registered", dict(METHODS._registered))
+    METHODS.register(network.DrawnPeopleClip.name, network.DrawnPeopleClip)
+    shape = ["data.image_size=(32, 16)", "model.width=2", "model.embed_dim=8"]
+    shape = [f"--config.{override}" for override in (*shape, "model.text_layers=1")]
+    file = pathlib.Path(network.__file__).with_name("drawn_people_clip.py")
+    method = methods.create(configs.load(str(file), shape)).sized({"classes": 8})
+    weights = devices.put_replicated(method.initial_weights(0))
+    rows = np.zeros(16, np.int32)
+    pixels = {"image": np.zeros((16, 32, 16, 3), np.uint8)}
+    batch = Batch(pixels=pixels, labels={"identity": rows}, indexes=rows)
+    state, key = method.start(weights, ()), jax.random.key(0)
+    after, metrics = jax.eval_shape(method.train_step, state, batch, key)
+    assert {"captions", "right"} < metrics.keys()
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+
+    learned = method.arrays(method.model(weights), 3)
+    safetensors.numpy.save_file(learned, tmp_path / "clip")
+    shape.append(f"--config.model.pretrained={tmp_path / 'clip'}")
+    demo = methods.create(configs.load("cclnet_demo", shape))
+    begun = torch_names.collect(demo.names(demo.model(demo.initial_weights(1))))
+    assert learned["base_resnet.base.layer1.0.conv1.weight"].dtype == np.float16
+    for name, array in begun.items():
+        if not name.startswith("prompt_learner.cls_ctx") and not name.endswith("_tracked"):
+            np.testing.assert_array_equal(array, learned[name].astype(np.float32))
+    stems = ("visible_module.visible", "thermal_module.thermal")
+    np.testing.assert_array_equal(*(learned[f"{stem}.conv1.weight"] for stem in stems))
