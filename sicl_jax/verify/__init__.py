@@ -18,7 +18,8 @@ the direction. The tolerance is then what the same program makes of inputs that 
 bit, five times over, if that is more than the fixed one. A gradient has kinks besides: where a
 ReLU's input is 0 but for rounding it is one of two, and the file may have the other one. So what is
 still beyond is compared with up to 64 such controls, of which one has to agree within the fixed
-tolerance. Quantities that need either are called ill-conditioned. In float64
+tolerance; half of them flip the ReLUs nearest to 0 besides, where a check knows how
+(`networks.Kinks`). Quantities that need either are called ill-conditioned. In float64
 (`sicl-jax verify --float64`) hardly any is, but for kinks that the file's own float32 decided.
 
 Modules here check what several methods share; SiCL's own checks are in `methods/sicl/verify.py`.

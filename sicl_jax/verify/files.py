@@ -145,6 +145,17 @@ class Golden:
         other.__dict__.update(self.__dict__, seed=seed)
         return other
 
+    @property
+    def flips(self) -> int:
+        """Which ReLUs are flipped that rounding decides (`networks.Kinks`), as bits; else 0.
+
+        Nudges of inputs mostly cancel in what a layer adds up, which float32 may round further than
+        they reach: so every second of what is searched flips.
+        """
+        if self.seed is None or self.seed < _CONTROLS or self.seed % 2:
+            return 0
+        return (self.seed - _CONTROLS + 1) // 2
+
     def _names(self, prefix: str, but_not: Iterable[str]) -> list[str]:
         skipped = tuple(but_not)
         names = self._archive.files
@@ -186,7 +197,8 @@ class Golden:
         moved evenly, but where a ReLU's or a maximum's inputs are a rounding apart: there a
         gradient jumps, in some controls or in all but some. No jump makes a tolerance wider.
         Whatever is beyond what is allowed is searched for: it agrees if one of many controls is
-        within the fixed tolerance of the file, which those of a wrong formula are not.
+        within the fixed tolerance of the file, which those of a wrong formula are not. Half of
+        these flip ReLUs that are a rounding from 0, where `compute` knows how (`flips`).
 
         Args:
             compute: From the file to our numbers. It is called once more for every control, so

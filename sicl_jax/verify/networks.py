@@ -1,8 +1,11 @@
 """What recomputing networks and their training takes: a pass with gradients, a training's start."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +20,66 @@ from sicl_jax.verify.files import Golden
 from sicl_jax.weights import torch_names
 
 _BETA1 = 0.9
+_KINKS, _NEAR = 5, 1e-5  # ReLUs that are flipped, alone and together, and how near to 0 they are.
+
+
+class Kinks:
+    """The ReLUs of a pass whose inputs are 0 but for rounding: one's gradient is all or nothing.
+
+    Args:
+        module: The network.
+        call: The pass, of the network and inputs.
+        *inputs: Arrays.
+    """
+
+    def __init__(self, module: nnx.Module, call: Callable[..., Any], *inputs: jax.Array):
+        graph, state = nnx.split(module)
+
+        @jax.jit
+        def nearest(state, *inputs):
+            found = []
+
+            def relu(x):
+                found.append(jax.lax.top_k(-jnp.abs(x).ravel(), min(_KINKS, x.size)))
+                return jnp.maximum(x, 0)
+
+            with mock.patch.object(jax.nn, "relu", relu):
+                call(nnx.merge(graph, state, copy=True), *inputs)
+            return found
+
+        places = sorted(
+            (-float(size), site, int(place))
+            for site, (sizes, within) in enumerate(nearest(state, *inputs))
+            for size, place in zip(sizes, within, strict=True)
+        )
+        self._places = [place for size, *place in places[:_KINKS] if size < _NEAR]
+
+    def places(self, flips: int) -> np.ndarray:
+        """Numbers of ReLU and of input, (5, 2) int32, of those that bits choose; -1 for none."""
+        found = np.full((_KINKS, 2), -1, np.int32)
+        for number, place in enumerate(self._places):
+            if flips >> number & 1:
+                found[number] = place
+        return found
+
+
+NO_FLIPS = np.full((_KINKS, 2), -1, np.int32)
+
+
+@contextlib.contextmanager
+def flipped(places: jax.Array) -> Iterator[None]:
+    """Has the ReLUs that are traced meanwhile stop what they would pass at places (`Kinks`)."""
+    sites = itertools.count()
+
+    def relu(x):
+        site, number = next(sites), jnp.arange(x.size).reshape(x.shape)
+        passes = x > 0
+        for at, within in places:
+            passes ^= (at == site) & (within == number)
+        return jnp.where(passes, x, 0.0)
+
+    with mock.patch.object(jax.nn, "relu", relu):
+        yield
 
 
 class Passed(NamedTuple):

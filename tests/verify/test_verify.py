@@ -7,15 +7,17 @@ import shutil
 
 import click.testing
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from sicl_jax import verify
 from sicl_jax.cli.verify import command
 from sicl_jax.errors import UserError
 from sicl_jax.methods.sicl.verify import CHECKS, TrainSteps, check_train_steps
 from sicl_jax.register import METHODS
-from sicl_jax.verify import Golden
+from sicl_jax.verify import Golden, networks
 from sicl_jax.verify.checks import partition_error, relative_error
 
 # Made by make_golden.py; the shipped files are the published code's.
@@ -123,6 +125,39 @@ def test_training_that_did_not_happen_is_noticed(training, tmp_path):
     np.savez(tmp_path / "train_steps.npz", **arrays)
     checks = check_training(tmp_path / "train_steps.npz", training)
     assert [check for check in checks if check.ok] == []
+
+
+class Scaled(nnx.Module):
+    """ReLUs of scaled inputs, twice."""
+
+    def __init__(self):
+        self.scale = nnx.Param(jnp.ones(4))
+
+    def __call__(self, x):
+        return jnp.sum(jax.nn.relu(jax.nn.relu(x) + self.scale[...] * x))
+
+
+def test_relus_that_rounding_decides_are_found_and_flipped():
+    x = jnp.array([3.0, -2e-7, 4e-7, -1.0])
+    kinks = networks.Kinks(Scaled(), lambda model, x: model(x), x)
+    # By distance from 0: at the first ReLU and at the second -2e-7 and 4e-7, there 8e-7.
+    found = kinks.places(0b1111).tolist()
+    assert sorted(found[:2]) == [[0, 1], [1, 1]] and found[2:] == [[0, 2], [1, 2], [-1, -1]]
+    assert (kinks.places(0) == networks.NO_FLIPS).all()
+
+    @jax.jit
+    def gradient(flips):
+        def value(model):
+            with networks.flipped(flips):
+                return model(x)
+
+        return nnx.grad(value)(Scaled()).scale[...]
+
+    passed = np.array([1, 0, 1, 0])
+    for place in range(4):
+        flips = np.array([[1, place]], np.int32)
+        expected = np.where(np.arange(4) == place, 1 - passed, passed) * x
+        np.testing.assert_allclose(gradient(flips), expected)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ from sicl_jax.methods.cclnet.verify_network import (
 )
 from sicl_jax.methods.state import Clock
 from sicl_jax.models.layers import Frozen, l2_normalize
-from sicl_jax.verify import Check, Golden
+from sicl_jax.verify import Check, Golden, networks
 from sicl_jax.verify.checks import relative_error
 from sicl_jax.verify.files import Arrays
 from sicl_jax.weights import clip as clip_weights
@@ -162,10 +162,11 @@ class Probe:
         self._graph = nnx.graphdef(model_of(golden, method))
 
         @jax.jit
-        def gradient(trained, rest, images, labels, probes):
+        def gradient(trained, rest, flips, images, labels, probes):
             def loss(trained):
                 model = nnx.merge(self._graph, trained, rest, copy=True)
-                encoding = model(jnp.concatenate(images), len(images[0]), train=True)
+                with networks.flipped(flips):
+                    encoding = model(jnp.concatenate(images), len(images[0]), train=True)
                 texts = sum(
                     model.describe(part, of)
                     for part, of in zip(_prompts(model).values(), labels, strict=True)
@@ -177,15 +178,23 @@ class Probe:
             return jax.value_and_grad(loss, has_aux=True)(trained)
 
         self._gradient = gradient
+        self._kinks: networks.Kinks | None = None
 
     def __call__(self, golden: Golden) -> Arrays:
         """Outputs, the loss, its gradients, and running statistics after the pass."""
         model = model_of(golden, self._method)
+        images, flips = [images_of(golden, modality) for modality in PAIR], networks.NO_FLIPS
+        if golden.flips:
+            self._kinks = self._kinks or networks.Kinks(
+                model, lambda m, *x: m(jnp.concatenate(x), len(x[0]), train=True), *images
+            )
+            flips = self._kinks.places(golden.flips)
         _, trained, rest = nnx.split(model, (nnx.Param, Frozen), ...)
         (value, (outputs, statistics)), gradients = self._gradient(
             trained,
             rest,
-            [images_of(golden, modality) for modality in PAIR],
+            flips,
+            images,
             [golden[f"text_labels_{modality}"] for modality in PAIR],
             [golden[f"probe_{name}"] for name in ("features", "projections", "text")],
         )

@@ -28,7 +28,7 @@ from sicl_jax.methods.cclnet.verify_network import (
 )
 from sicl_jax.methods.embedder import Embedder
 from sicl_jax.methods.state import TrainState, Weights
-from sicl_jax.verify import Check, Golden
+from sicl_jax.verify import Check, Golden, networks
 from sicl_jax.verify.checks import array_errors, norm_error, relative_error
 from sicl_jax.verify.files import Arrays
 from sicl_jax.weights import torch_names
@@ -128,11 +128,12 @@ class Training:
         self._embedder = Embedder(method, flip=False)
 
         @jax.jit
-        def step(state, images, indexes):
+        def step(state, images, indexes, flips):
             def objective(model, memory):
                 if stage == 1:
                     return method.prompt_loss(model, memory, indexes)
-                return method.objective(model, memory, images, indexes, state.clock)
+                with networks.flipped(flips):
+                    return method.objective(model, memory, images, indexes, state.clock)
 
             if stage == 1:
                 return (*method.step(state, objective), ())
@@ -140,6 +141,7 @@ class Training:
             return (*method.step(state, objective), encoding)
 
         self._step = step
+        self._kinks: networks.Kinks | None = None
 
     def __call__(self, golden: Golden) -> Arrays:
         """Losses, outputs, gradients of the first step, and what the last one leaves."""
@@ -160,7 +162,13 @@ class Training:
             images = jnp.concatenate([images_of(source, modality) for modality in PAIR])
         for number, rows in enumerate(batches):
             pixels = () if images is None else images[np.maximum(rows, 0)]
-            state, figures, encoding = self._step(state, pixels, jnp.asarray(rows))
+            flips = networks.NO_FLIPS
+            if golden.flips and number == 0 and images is not None:
+                self._kinks = self._kinks or networks.Kinks(
+                    model, lambda m, x: m(x, len(x) // 2, train=True), pixels
+                )
+                flips = self._kinks.places(golden.flips)
+            state, figures, encoding = self._step(state, pixels, jnp.asarray(rows), flips)
             metrics.append(figures)
             encodings.append(encoding)
             if number == 0:
