@@ -6,13 +6,14 @@ from sicl_jax.cli import options
 
 
 @click.command()
-@options.workdir
+@options.model
 @options.checkpoint
 @click.option(
     "--dataset",
     "datasets",
     metavar="NAME,NAME,...",
-    help="Test on these prepared data sets instead of the one trained on (NAME or NAME/CONFIG).",
+    help="Test on these prepared data sets instead of the one trained on (NAME or NAME/CONFIG); a "
+    "model that is no run needs one.",
 )
 @click.option("--data_dir", type=options.FOLDER, help="Where prepared data lie.  [default: config]")
 @options.stream
@@ -62,7 +63,7 @@ def command(workdir, as_json, as_csv, as_latex, **choices):
     found = _evaluate(workdir, **choices)
     columns = ("dataset", "epoch", "stream", "flip", "reranked")
     conditions = [{name: about[name] for name in columns} for about, _ in found]
-    if worse := read_log(workdir).made_worse():
+    if workdir.is_dir() and (worse := read_log(workdir).made_worse()):
         click.echo(f"warning: {worse}", err=True)
     if as_json:
         texts = [tables.json_text(results, **about) for about, results in found]
@@ -102,10 +103,13 @@ def _evaluate(workdir, *, checkpoint, datasets, rerank, only, per_camera, quiet,
     import functools
 
     from sicl_jax import console, inference
+    from sicl_jax.errors import UsageError
     from sicl_jax.evaluation import Reranking, by_camera
     from sicl_jax.training.testing import test_on
 
-    model = inference.load_run(workdir, checkpoint)
+    model = inference.load(workdir, checkpoint=checkpoint)
+    if not datasets and not workdir.is_dir():
+        raise UsageError(f"--workdir {workdir} is no run; name a prepared data set by --dataset")
     found = []
     for name in options.names(datasets, "--dataset") or [None]:
         about, results = test_on(

@@ -78,8 +78,19 @@ def test_evaluate_on_another_data_set(sicl, run_folder, crops, dataset, tmp_path
     failed(outcome, "'silhouette' read the column 'mask'", "lack")
 
 
+def test_evaluate_a_network_that_is_no_run(sicl, tiny_data):
+    words = ("evaluate", "--workdir", "drawn-people", "--json", "--quiet")
+    words += ("--dataset", "synthetic_people/tiny", "--data_dir", tiny_data)
+    code, out, _ = sicl(*words, "--protocol", "cloth_changing/all")
+    found = json.loads(out)
+    assert code == 0 and found["epoch"] is None
+    assert found["protocols"]["cloth_changing/all"]["mAP"] > 0.9  # It has seen many such people.
+
+
 def test_evaluate_bad_input(sicl, run_folder, run_copy, tmp_path):
-    failed(sicl("evaluate", "--workdir", tmp_path / "nothing"), "no run here")
+    failed(sicl("evaluate", "--workdir", tmp_path / "nothing"), "no such workdir or file")
+    failed(sicl("evaluate", "--workdir", tmp_path), "no run here")
+    failed(sicl("evaluate", "--workdir", "drawn-people"), "name a prepared data set", code=2)
     failed(sicl("evaluate", "--workdir", run_folder, "--protocol", "x"), "no protocol 'x'", code=2)
     failed(sicl("evaluate", "--workdir", run_folder, "--checkpoint", 99), "99: not kept")
     failed(sicl("evaluate", "--workdir", run_folder, "--dataset", "ltcc"), "ltcc")
