@@ -21,6 +21,11 @@ def number(value: Any) -> bool:
     return is_number and abs(value) < _LARGEST
 
 
+def between(least: float, most: float) -> Check:
+    """Numbers from `least` to `most`."""
+    return lambda value: number(value) and least <= value <= most
+
+
 def flag(value: Any) -> bool:
     """Whether it is true or false."""
     return isinstance(value, bool)

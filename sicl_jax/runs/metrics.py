@@ -264,15 +264,16 @@ def read_log(folder: pathlib.Path) -> RunLog:
 _KINDS = ("start", "epoch", "test", "extend")
 
 _PLACE = schema.count(most=10**12)  # No run has so many epochs or steps.
+_SECONDS = schema.between(0, 10**9)  # Thirty years.
 _EPOCH = schema.record(
     {"epoch": _PLACE, "step": _PLACE},
     {
         "terms": schema.table(schema.number),
-        "seconds_training": schema.number,
-        "seconds_clustering": schema.number,
+        "seconds_training": _SECONDS,
+        "seconds_clustering": _SECONDS,
     },
 )
-_TEST = schema.record({"epoch": _PLACE, "step": _PLACE, "seconds": schema.number})
+_TEST = schema.record({"epoch": _PLACE, "step": _PLACE, "seconds": _SECONDS})
 _EXTENSION = schema.record({"epoch": _PLACE, "changes": schema.text()})
 _RESULT = schema.record({"mAP": schema.number, "rank1": schema.number})
 _START = schema.record(

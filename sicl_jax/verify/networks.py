@@ -169,10 +169,12 @@ def first_gradients(method: Method, before: TrainState, after: TrainState) -> nn
     They are what Adam's mean took up of them and of the decay.
     """
     decay = method.config.optimizer.weight_decay
+    # In NumPy: JAX would compile each operation anew for every shape.
     gradients = jax.tree.map(
         lambda mean, weight: mean / (1 - _BETA1) - decay * weight,
-        optax.tree_utils.tree_get(after.optimizer, "mu"),
-        before.weights.params,
+        *jax.device_get(
+            (optax.tree_utils.tree_get(after.optimizer, "mu"), before.weights.params)
+        ),
     )
     return method.model(dataclasses.replace(before.weights, params=gradients))
 

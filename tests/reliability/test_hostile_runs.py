@@ -132,12 +132,24 @@ def test_any_log(stranger, data):
     changed(file, content, read)
 
 
-@pytest.mark.parametrize("figures", [None, [], 0.5, {}, {"mAP": None, "rank1": 0.5}])
-def test_figures_of_a_test_that_are_none(stranger, figures):
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        *(
+            ("test", "cloth_changing/single_shot", value)
+            for value in (None, [], 0.5, {}, {"mAP": None, "rank1": 0.5})
+        ),
+        ("test", "seconds", 9e13),  # Beyond what a duration can be.
+        ("epoch", "seconds_training", 9e13),
+        ("epoch", "seconds_clustering", -1.0),
+    ],
+)
+def test_figures_that_are_none(stranger, kind, name, value):
     file = stranger / "metrics.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()]
-    number = next(n for n, line in enumerate(lines, 1) if line["kind"] == "test")
-    lines[number - 1]["cloth_changing/single_shot"] = figures
+    number = next(n for n, line in enumerate(lines, 1) if line["kind"] == kind)
+    assert name in lines[number - 1]
+    lines[number - 1][name] = value
     content = "".join(json.dumps(line) + "\n" for line in lines).encode()
 
     def read():
