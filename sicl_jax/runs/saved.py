@@ -120,11 +120,11 @@ def load_memory(
     """
     path = ("memory", *path)
 
-    def target(_, metadata):
+    def target(_, saved_tree):
         return functools.reduce(
             lambda inner, name: {name: inner},
             reversed(path),
-            functools.reduce(operator.getitem, path, metadata),
+            functools.reduce(operator.getitem, path, saved_tree()),
         )
 
     restored, saved = _load(workdir, which, target)
@@ -175,9 +175,12 @@ def _variables(*states: nnx.State) -> dict[tuple, nnx.Variable]:
 
 
 def _load(
-    workdir: pathlib.Path, which: str, choose: Callable[[Saved, Any], Any]
+    workdir: pathlib.Path, which: str, choose: Callable[[Saved, Callable[[], Any]], Any]
 ) -> tuple[Any, Saved]:
-    """A part of a checkpoint: what `choose` makes of it and the saved tree's shapes and types."""
+    """A part of a checkpoint: what `choose` makes of it.
+
+    `choose` may ask for the saved tree's shapes and types, which takes longer than to read weights.
+    """
     saved = find(workdir, which)
     damage = integrity.find_damage(saved.folder)
     try:
@@ -193,14 +196,14 @@ def _load(
         ) from error
 
 
-def _read(folder: pathlib.Path, choose: Callable[[Any], Any]) -> Any:
+def _read(folder: pathlib.Path, choose: Callable[[Callable[[], Any]], Any]) -> Any:
     hush()
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         target = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(
                 leaf.shape, leaf.dtype, sharding=devices.replicated()
             ),
-            choose(reader.metadata(folder).item_metadata.tree),
+            choose(lambda: reader.metadata(folder).item_metadata.tree),
         )
         arguments = ocp.args.PyTreeRestore(
             item=target,
