@@ -93,8 +93,8 @@ def test_feeds_agree_to_the_last_bit(one_device):
 
 def test_no_device_gathers_all_images(eight_devices):
     program = str(_of(eight_devices, feeds.ResidentFeed)["program"])
-    assert "u8[8,64,32,3]" in program  # A device's own rows: 61 padded to 64, over 8.
-    assert "u8[64,64,32,3]" not in program
+    assert "u8[8,32,16,3]" in program  # A device's own rows: 61 padded to 64, over 8.
+    assert "u8[64,32,16,3]" not in program
     assert "f32[8,8]" in program and "f32[64,8]" not in program  # Likewise the banks.
 
 

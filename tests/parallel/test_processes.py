@@ -19,7 +19,7 @@ from sicl_jax.training import loop
 
 _SETTINGS = (
     "data.name=synthetic_people/tiny",
-    "data.image_size=(64, 32)",
+    "data.image_size=(32, 16)",
     "model.stage_sizes=(1,)",
     "model.width=4",
     "model.pretrained=",

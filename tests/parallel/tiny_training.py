@@ -27,7 +27,7 @@ from sicl_jax.training import feeds, loop, steps
 STEPS = 4
 IMAGES = 61  # No multiple of eight: rows are padded.
 SETTINGS = (
-    "data.image_size=(64, 32)",
+    "data.image_size=(32, 16)",
     "model.block=basic",
     "model.stage_sizes=(1,)",
     "model.width=8",
@@ -47,8 +47,8 @@ def make_config(*overrides: str):
 def make_data() -> Split:
     """Noise with masks."""
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (IMAGES, 64, 32, 3), np.uint8)
-    masks = rng.integers(0, 2, (IMAGES, 64, 32), np.uint8) * np.uint8(255)
+    images = rng.integers(0, 256, (IMAGES, 32, 16, 3), np.uint8)
+    masks = rng.integers(0, 2, (IMAGES, 32, 16), np.uint8) * np.uint8(255)
     return made_up_split(images, masks)
 
 

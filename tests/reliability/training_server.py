@@ -12,6 +12,7 @@ import sys
 import time
 
 import faults
+import jaxlib.mlir.dialects.mhlo  # noqa: F401
 import orbax.checkpoint  # noqa: F401
 import pytest
 import sklearn.metrics  # noqa: F401
