@@ -54,21 +54,23 @@ class Kinks:
         )
         self._places = [place for size, *place in places[:_KINKS] if size < _NEAR]
 
-    def places(self, flips: int) -> np.ndarray:
-        """Numbers of ReLU and of input, (5, 2) int32, of those that bits choose; -1 for none."""
-        found = np.full((_KINKS, 2), -1, np.int32)
-        for number, place in enumerate(self._places):
-            if flips >> number & 1:
-                found[number] = place
-        return found
+    def places(self, flips: int) -> np.ndarray | None:
+        """Numbers of ReLU and of input, (5, 2) int32, of those that bits choose, -1 for none.
 
-
-NO_FLIPS = np.full((_KINKS, 2), -1, np.int32)
+        None where none of them is chosen.
+        """
+        chosen = [place for number, place in enumerate(self._places) if flips >> number & 1]
+        if not chosen:
+            return None
+        return np.array(chosen + [[-1, -1]] * (_KINKS - len(chosen)), np.int32)
 
 
 @contextlib.contextmanager
-def flipped(places: jax.Array) -> Iterator[None]:
+def flipped(places: jax.Array | None) -> Iterator[None]:
     """Has the ReLUs that are traced meanwhile stop what they would pass at places (`Kinks`)."""
+    if places is None:
+        yield
+        return
     sites = itertools.count()
 
     def relu(x):
@@ -88,7 +90,7 @@ class Passed(NamedTuple):
     Attributes:
         value: Of the objective.
         outputs: What the objective gave beside it.
-        gradients: Those of the trained weights by published name, others left out.
+        gradients: Those of the weights by published name, others left out.
         of_input: That of the first input; None where it was not asked for.
         after: The module's arrays by published name, with the statistics that the pass left.
     """
@@ -107,7 +109,8 @@ class Pass:
         module: Of the sizes; its arrays are not read.
         names: Published names of a module's variables.
         objective: From the module and inputs to a number and whatever else, traceable.
-        argnums: Gradients of what: 0 the trained weights, 1 the first input.
+        argnums: Gradients of what: 0 the weights, 1 the first input.
+        weights: Kinds of variables that are weights.
     """
 
     def __init__(
@@ -116,39 +119,55 @@ class Pass:
         names: Callable[[nnx.Module], torch_names.Names],
         objective: Callable[..., tuple[jax.Array, Any]],
         argnums: Sequence[int] = (0,),
+        weights: tuple[type[nnx.Variable], ...] = (nnx.Param,),
     ):
         self._graph = graph = nnx.graphdef(module)
-        self._names, self._argnums = names, tuple(argnums)
+        self._names, self._argnums, self._weights = names, tuple(argnums), weights
+        self._objective = objective
+        self._kinks: Kinks | None = None
 
         @jax.jit
-        def run(params, rest, *inputs):
+        def run(params, rest, places, *inputs):
             def value(params, *inputs):
                 module = nnx.merge(graph, params, rest, copy=True)
-                found, outputs = objective(module, *inputs)
+                with flipped(places):
+                    found, outputs = objective(module, *inputs)
                 return found, (outputs, nnx.state(module, nnx.BatchStat))
 
             return jax.value_and_grad(value, tuple(argnums), has_aux=True)(params, *inputs)
 
         self._run = run
 
-    def __call__(self, module: nnx.Module, *inputs: Any) -> Passed:
-        """Runs the pass; the module stays as it is."""
-        _, params, rest = nnx.split(module, nnx.Param, ...)
-        (value, (outputs, statistics)), found = self._run(params, rest, *inputs)
+    def __call__(self, module: nnx.Module, *inputs: Any, flips: int = 0) -> Passed:
+        """Runs the pass; the module stays as it is.
+
+        Args:
+            module: The network.
+            *inputs: Arrays.
+            flips: Which ReLUs are flipped (`Golden.flips`).
+        """
+        places = None
+        if flips:
+            self._kinks = self._kinks or Kinks(module, self._objective, *inputs)
+            places = self._kinks.places(flips)
+        _, params, rest = nnx.split(module, self._weights, ...)
+        (value, (outputs, statistics)), found = self._run(params, rest, places, *inputs)
         of = dict(zip(self._argnums, found, strict=True))
         gradients = {}
         if 0 in of:
             names = self._names(nnx.merge(self._graph, of[0], rest, copy=True))
-            gradients = torch_names.collect(trained(names))
+            gradients = torch_names.collect(trained(names, self._weights))
         after = nnx.merge(self._graph, params, rest, copy=True)
         nnx.update(after, statistics)
         arrays = torch_names.collect(self._names(after))
         return Passed(value, outputs, gradients, of.get(1), arrays)
 
 
-def trained(names: torch_names.Names) -> torch_names.Names:
+def trained(
+    names: torch_names.Names, weights: tuple[type[nnx.Variable], ...] = (nnx.Param,)
+) -> torch_names.Names:
     """Those of trained weights."""
-    return {n: e for n, e in names.items() if isinstance(torch_names.variable_of(e), nnx.Param)}
+    return {n: e for n, e in names.items() if isinstance(torch_names.variable_of(e), weights)}
 
 
 def zeros_of(names: torch_names.Names) -> dict[str, np.ndarray]:
@@ -172,9 +191,7 @@ def first_gradients(method: Method, before: TrainState, after: TrainState) -> nn
     # In NumPy: JAX would compile each operation anew for every shape.
     gradients = jax.tree.map(
         lambda mean, weight: mean / (1 - _BETA1) - decay * weight,
-        *jax.device_get(
-            (optax.tree_utils.tree_get(after.optimizer, "mu"), before.weights.params)
-        ),
+        *jax.device_get((optax.tree_utils.tree_get(after.optimizer, "mu"), before.weights.params)),
     )
     return method.model(dataclasses.replace(before.weights, params=gradients))
 

@@ -18,7 +18,6 @@ from sicl_jax.weights import hub, torch_names
 from sicl_jax.weights.torch_files import load_state_dict
 from sicl_jax.weights.torch_names import AsIs, Names
 
-RN50 = ClipConfig()
 NAME = "clip-rn50"
 _REPOSITORY, _FILE = "timm/resnet50_clip.openai", "open_clip_model.safetensors"
 # open_clip's models with a text tower of their own put it into a module `text`.

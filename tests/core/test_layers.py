@@ -10,10 +10,17 @@ from sicl_jax.models.layers import Conv, draw
 
 
 @pytest.mark.parametrize(
-    ("kernel", "padding", "channels", "size"), [(7, None, 3, (11, 8)), (3, 0, 1, (6, 10))]
+    ("kernel", "stride", "padding", "channels", "size"),
+    [
+        (7, 2, None, 3, (11, 8)),  # The first convolution of a network.
+        (3, 2, 0, 1, (6, 10)),
+        (3, 1, None, 4, (4, 2)),  # Kernels that are larger than the map they give.
+        (3, 2, None, 4, (7, 4)),
+        (5, 3, 1, 4, (6, 9)),
+    ],
 )
-def test_the_first_convolution_is_one_of_stride_two(kernel, padding, channels, size):
-    conv = Conv(channels, 4, kernel, 2, padding=padding)
+def test_a_convolution_is_what_it_is_defined_to_be(kernel, stride, padding, channels, size):
+    conv = Conv(channels, 4, kernel, stride, padding=padding)
     draw(conv, 0)
     x = np.random.default_rng(0).normal(size=(2, *size, channels)).astype(np.float32)
     weights = conv.kernel[...]
@@ -21,7 +28,8 @@ def test_the_first_convolution_is_one_of_stride_two(kernel, padding, channels, s
     def plain(x, weights):
         pads = ((conv.padding, conv.padding),) * 2
         names = ("NHWC", "HWIO", "NHWC")
-        return jax.lax.conv_general_dilated(x, weights, (2, 2), pads, dimension_numbers=names)
+        strides = (stride, stride)
+        return jax.lax.conv_general_dilated(x, weights, strides, pads, dimension_numbers=names)
 
     graph, state = nnx.split(conv)
 

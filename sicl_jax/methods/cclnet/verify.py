@@ -158,59 +158,37 @@ class Probe:
     """
 
     def __init__(self, golden: Golden, method: CclNet):
+        def objective(model, images, labels, probes):
+            encoding = model(jnp.concatenate(images), len(images[0]), train=True)
+            texts = sum(
+                model.describe(part, of)
+                for part, of in zip(_prompts(model).values(), labels, strict=True)
+            )
+            outputs = (encoding.feature, encoding.projection, texts)
+            return sum(jnp.sum(a * b) for a, b in zip(outputs, probes, strict=True)), outputs
+
         self._method = method
-        self._graph = nnx.graphdef(model_of(golden, method))
-
-        @jax.jit
-        def gradient(trained, rest, flips, images, labels, probes):
-            def loss(trained):
-                model = nnx.merge(self._graph, trained, rest, copy=True)
-                with networks.flipped(flips):
-                    encoding = model(jnp.concatenate(images), len(images[0]), train=True)
-                texts = sum(
-                    model.describe(part, of)
-                    for part, of in zip(_prompts(model).values(), labels, strict=True)
-                )
-                outputs = (encoding.feature, encoding.projection, texts)
-                value = sum(jnp.sum(a * b) for a, b in zip(outputs, probes, strict=True))
-                return value, (outputs[:2], nnx.state(model, nnx.BatchStat))
-
-            return jax.value_and_grad(loss, has_aux=True)(trained)
-
-        self._gradient = gradient
-        self._kinks: networks.Kinks | None = None
+        self._pass = networks.Pass(
+            model_of(golden, method), published.names, objective, weights=(nnx.Param, Frozen)
+        )
 
     def __call__(self, golden: Golden) -> Arrays:
         """Outputs, the loss, its gradients, and running statistics after the pass."""
-        model = model_of(golden, self._method)
-        images, flips = [images_of(golden, modality) for modality in PAIR], networks.NO_FLIPS
-        if golden.flips:
-            self._kinks = self._kinks or networks.Kinks(
-                model, lambda m, *x: m(jnp.concatenate(x), len(x[0]), train=True), *images
-            )
-            flips = self._kinks.places(golden.flips)
-        _, trained, rest = nnx.split(model, (nnx.Param, Frozen), ...)
-        (value, (outputs, statistics)), gradients = self._gradient(
-            trained,
-            rest,
-            flips,
-            images,
+        found = self._pass(
+            model_of(golden, self._method),
+            [images_of(golden, modality) for modality in PAIR],
             [golden[f"text_labels_{modality}"] for modality in PAIR],
             [golden[f"probe_{name}"] for name in ("features", "projections", "text")],
+            flips=golden.flips,
         )
-        gradients = torch_names.collect(
-            published.names(nnx.merge(self._graph, gradients, rest, copy=True))
-        )
-        nnx.update(model, statistics)
-        after = torch_names.collect(published.names(model))
-        names = golden["gradient_names"]
+        of_all = summaries(found.gradients, golden["gradient_names"])
         return {
-            "train_features": outputs[0],
-            "train_projections": outputs[1],
-            "probe_loss": value,
-            "grad:*": {name: gradients[name] for name in golden.with_prefix("grad:")},
-            "gradient_stats": np.stack(list(summaries(gradients, names).values())),
-            "after:*": {name: after[name] for name in golden.with_prefix("after:")},
+            "train_features": found.outputs[0],
+            "train_projections": found.outputs[1],
+            "probe_loss": found.value,
+            "grad:*": {name: found.gradients[name] for name in golden.with_prefix("grad:")},
+            "gradient_stats": np.stack(list(of_all.values())),
+            "after:*": {name: found.after[name] for name in golden.with_prefix("after:")},
         }
 
 

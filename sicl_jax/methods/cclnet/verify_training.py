@@ -162,7 +162,7 @@ class Training:
             images = jnp.concatenate([images_of(source, modality) for modality in PAIR])
         for number, rows in enumerate(batches):
             pixels = () if images is None else images[np.maximum(rows, 0)]
-            flips = networks.NO_FLIPS
+            flips = None
             if golden.flips and number == 0 and images is not None:
                 self._kinks = self._kinks or networks.Kinks(
                     model, lambda m, x: m(x, len(x) // 2, train=True), pixels

@@ -87,7 +87,8 @@ def _check_training(golden: Golden, case: str) -> Iterator[Check]:
 
     def compute(golden: Golden) -> Arrays:
         encoder = encoder_of(golden, case, published_arrays(golden))
-        found = run(encoder, _images(golden), jnp.asarray(golden["bank"]), golden["labels"])
+        inputs = _images(golden), jnp.asarray(golden["bank"]), golden["labels"]
+        found = run(encoder, *inputs, flips=golden.flips)
         feature, bank = found.outputs
         summed_up = statistics(found.gradients, listed)
         summed_up[listed == _FROZEN] = golden.expected(of_gradients)[listed == _FROZEN]

@@ -106,7 +106,9 @@ class TrainingMode:
         """Outputs, losses, gradients, and running statistics after the pass."""
         model = model_of(golden)
         inputs = _images(golden), jnp.asarray(golden["labels"])
-        early, late = (self._pass(model, *inputs, factor) for factor in (0.0, 1.0))
+        early, late = (
+            self._pass(model, *inputs, factor, flips=golden.flips) for factor in (0.0, 1.0)
+        )
         heads, identity, triplet = late.outputs
         frozen, listed = zeros_of(weights.names(model)), golden["gradient_names"]
         gradients = frozen | late.gradients
@@ -150,7 +152,8 @@ def _check_mining(golden: Golden, pool: str) -> Iterator[Check]:
         )
         factors = {name: golden[f"{prefix}_weight_{name}"] for name in ("feature", "logits")}
         factors["refined"] = golden[f"{prefix}_weight_refined"].transpose(0, 2, 3, 1)
-        found = run(block, golden[f"{prefix}_input"].transpose(0, 2, 3, 1), factors)
+        images = golden[f"{prefix}_input"].transpose(0, 2, 3, 1)
+        found = run(block, images, factors, flips=golden.flips)
         outputs = found.outputs | {"grad_input": found.of_input}
         for name in ("refined", "grad_input"):
             outputs[name] = outputs[name].transpose(0, 3, 1, 2)
