@@ -9,7 +9,7 @@ demo: .venv/.installed-cpu
 	$(BIN)/sicl-jax demo --workdir runs/demo
 
 test: .venv/.installed-test
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .
