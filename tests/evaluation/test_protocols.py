@@ -1,4 +1,4 @@
-"""Each data set's protocols: who is compared with whom, and what is an error."""
+"""Each data set's protocols: who is compared with whom."""
 
 import dataclasses
 import json
@@ -6,9 +6,10 @@ import random
 
 import numpy as np
 import pytest
+from sides import identities, relabel, splits
 
 from sicl_jax.console import progress
-from sicl_jax.errors import UsageError, UserError
+from sicl_jax.errors import UsageError
 from sicl_jax.evaluation import (
     METRICS,
     Draw,
@@ -35,33 +36,6 @@ from sicl_jax.evaluation.ranking import rank
 from sicl_jax.register import PROTOCOLS
 
 PRCC = {"query_changed", "query_same", "gallery"}
-
-
-def images(rng, count, *, identities=8, cameras=(1, 2, 3, 4), outfits=3):
-    identity = rng.integers(identities, size=count)
-    features = rng.normal(size=(count, 8)) + 0.5 * np.eye(8)[identity % 8]
-    return FeatureSet(
-        features,
-        {
-            "identity": identity,
-            "camera": rng.choice(cameras, size=count),
-            "clothes": outfits * identity + rng.integers(outfits, size=count),
-            "tracklet": rng.integers(6, size=count),
-        },
-    )
-
-
-def splits(dataset, seed=0):
-    rng = np.random.default_rng(seed)
-    return {name: images(rng, 60) for name in required_splits(dataset)}
-
-
-def relabel(features, **labels):
-    return dataclasses.replace(features, labels={**features.labels, **labels})
-
-
-def identities(side):
-    return side.labels["identity"]
 
 
 def clothes(side):
@@ -421,85 +395,3 @@ def test_features_compared_by_their_products_are_not_reranked():
     assert evaluate_dataset("ltcc", given)
     with pytest.raises(UsageError, match="re-ranking needs Euclidean distances"):
         evaluate_dataset("ltcc", given, reranking=Reranking())
-
-
-@pytest.mark.parametrize(
-    ("call", "error", "words"),
-    [
-        (lambda: evaluate_dataset("ltcc", splits("ltcc"), only=[]), UsageError, "is asked for"),
-        (lambda: evaluate_dataset("ltcc", {}), UsageError, "has no test splits; prepare it with"),
-        (
-            lambda: evaluate_dataset("ltcc", splits("ltcc"), only=["cloth"]),
-            UsageError,
-            "no protocol 'cloth'",
-        ),
-        (
-            lambda: evaluate_dataset(
-                "prcc", {"gallery": splits("prcc")["gallery"]}, only=["cloth_changing/all"]
-            ),
-            UsageError,
-            "needs features of query_changed",
-        ),
-        (lambda: evaluate_dataset("prcc", splits("prcc"), draws=2), UsageError, "draws = 2"),
-        (lambda: primary_protocol("prcc", ["standard"]), UsageError, "no protocol among"),
-        (lambda: Reranking(k1=0), UsageError, "k1 = 0"),
-        (lambda: Reranking(weight=2.0), UsageError, "weight"),
-        (
-            lambda: evaluate_dataset("prcc", splits("prcc"), bootstrap=1),
-            UsageError,
-            "bootstrap of 1",
-        ),
-    ],
-)
-def test_what_a_caller_may_get_wrong(call, error, words):
-    with pytest.raises(error, match=words) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-
-
-def strangers(side):
-    return relabel(side, identity=identities(side) + 100)
-
-
-@pytest.mark.parametrize("dataset", ["prcc", "ltcc", "person_folder"])
-def test_nobody_to_be_found(dataset):
-    given = splits(dataset)
-    with pytest.raises(UserError, match=f"{dataset}, .*all .* queries were skipped"):
-        evaluate_dataset(dataset, given | {"gallery": strangers(given["gallery"])})
-
-
-def test_no_protocol_left():
-    given = splits("person_folder")
-    given["gallery"] = strangers(given["gallery"])
-    with pytest.raises(UserError, match="no protocol could be run"):
-        evaluate_dataset("person_folder", given, only=["cloth_changing", "same_clothes"])
-
-
-@pytest.mark.parametrize("reranking", [None, Reranking()])
-def test_nobody_at_all(reranking):
-    nobody = images(np.random.default_rng(0), 0)
-    everybody = splits("celeb_reid")
-    for given in (
-        everybody | {"gallery": nobody},
-        everybody | {"query": nobody},
-        {"query": nobody, "gallery": nobody},
-    ):
-        with pytest.raises(UserError, match="celeb_reid, standard: .* queries"):
-            evaluate_dataset("celeb_reid", given, reranking=reranking)
-
-
-def test_no_query_of_the_cameras():
-    given = {
-        name: relabel(side, camera=np.ones(60, int)) for name, side in splits("vc_clothes").items()
-    }
-    with pytest.raises(UserError, match="vc_clothes, cloth_changing: there are no queries"):
-        evaluate_dataset("vc_clothes", given)
-
-
-@pytest.mark.parametrize(("dataset", "label"), [("ltcc", "clothes"), ("deepchange", "tracklet")])
-def test_labels_that_a_protocol_needs(dataset, label):
-    given = {
-        name: relabel(side, **{label: np.full(60, -1)}) for name, side in splits(dataset).items()
-    }
-    with pytest.raises(UserError, match=f"label {label} of 120 images is unknown"):
-        evaluate_dataset(dataset, given)
