@@ -28,7 +28,7 @@ class Kinks:
 
     Args:
         module: The network.
-        call: The pass, of the network and inputs.
+        call: The pass, of the network and inputs; no ReLU of it may be within a `jax.vmap`.
         *inputs: Arrays.
     """
 
@@ -144,7 +144,7 @@ class Pass:
         Args:
             module: The network.
             *inputs: Arrays.
-            flips: Which ReLUs are flipped (`Golden.flips`).
+            flips: Which ReLUs are flipped (`Golden.flips`, `Kinks`).
         """
         places = None
         if flips:

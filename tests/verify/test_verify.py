@@ -160,6 +160,14 @@ def test_relus_that_rounding_decides_are_found_and_flipped():
         np.testing.assert_allclose(gradient(flips), expected)
 
 
+def test_a_pass_flips_what_it_is_told_to():
+    x = jnp.array([3.0, -2e-7, 4e-7, -1.0])
+    run = networks.Pass(Scaled(), lambda model: {"scale": model.scale}, lambda m, x: (m(x), ()))
+    for flips, passed in ((0, [1, 0, 1, 0]), (0b11, [1, 1, 1, 0])):
+        found = run(Scaled(), x, flips=flips).gradients["scale"]
+        np.testing.assert_allclose(found, np.array(passed) * x)
+
+
 @pytest.fixture
 def cancelling(tmp_path):
     """A golden file of y = x - 1 near x = 1: seven digits of x leave one of y."""

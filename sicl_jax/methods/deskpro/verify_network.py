@@ -242,8 +242,7 @@ def _check_block(golden: Golden, name: str) -> Iterator[Check]:
 
     def compute(golden: Golden) -> Arrays:
         fill(golden, osnet.block(name, block))
-        inputs = (nhwc(golden[f"{name}_{part}"]) for part in ("input", "cotangent"))
-        found = run(block, *inputs, flips=golden.flips)
+        found = run(block, *(nhwc(golden[f"{name}_{part}"]) for part in ("input", "cotangent")))
         listed = golden.with_prefix(f"{name}_after_")
         return {
             f"{name}_train": nchw(found.outputs),
