@@ -185,13 +185,21 @@ def begun(method: Method, arrays: Mapping[str, np.ndarray], golden: Golden) -> T
 def first_gradients(method: Method, before: TrainState, after: TrainState) -> nnx.Module:
     """The network with gradients in the places of its trained weights: those of a first step.
 
-    They are what Adam's mean took up of them and of the decay.
+    They are what Adam's mean took up of them and of the decay; zeros where there is no mean.
     """
     decay = method.config.optimizer.weight_decay
+
+    def gradient(mean, weight):
+        if isinstance(mean, optax.MaskedNode):
+            return np.zeros_like(weight)
+        return mean / (1 - _BETA1) - decay * weight
+
     # In NumPy: JAX would compile each operation anew for every shape.
+    means = optax.tree_utils.tree_get(after.optimizer, "mu")
     gradients = jax.tree.map(
-        lambda mean, weight: mean / (1 - _BETA1) - decay * weight,
-        *jax.device_get((optax.tree_utils.tree_get(after.optimizer, "mu"), before.weights.params)),
+        gradient,
+        *jax.device_get((means, before.weights.params)),
+        is_leaf=lambda node: isinstance(node, optax.MaskedNode),
     )
     return method.model(dataclasses.replace(before.weights, params=gradients))
 

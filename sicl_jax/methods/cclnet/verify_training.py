@@ -1,13 +1,11 @@
 """The first steps of CCLNet's three stages, against the golden files (`verify.py` has the rest)."""
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from sicl_jax import clustering, devices
 from sicl_jax.methods.cclnet import weights as published
@@ -168,11 +166,13 @@ class Training:
                     model, lambda m, x: m(x, len(x) // 2, train=True), pixels
                 )
                 flips = self._kinks.places(golden.flips)
+            before = state
             state, figures, encoding = self._step(state, pixels, jnp.asarray(rows), flips)
             metrics.append(figures)
             encodings.append(encoding)
             if number == 0:
-                gradients = self._first_gradients(state, golden)
+                moved = networks.first_gradients(method, before, state)
+                gradients = torch_names.collect(published.names(moved))
         final = initial | torch_names.collect(published.names(method.model(state.weights)))
         names = golden.with_prefix("grad:")
         results |= {
@@ -195,26 +195,6 @@ class Training:
             "change_norm": np.where(places, change, golden.expected("change_norm")),
             "final_stats": np.stack(list(stats.values())),
             "gradient_stats": np.stack(list(of_gradients.values())),
-        }
-
-    def _first_gradients(self, state: TrainState, golden: Golden) -> dict[str, np.ndarray]:
-        """Of the first step, from Adam's first moment after it: (gradient + decay weight) / 10."""
-
-        def filled(moment, weight):
-            return jnp.zeros_like(weight) if isinstance(moment, optax.MaskedNode) else moment
-
-        moments = jax.tree.map(
-            filled,
-            optax.tree_utils.tree_get(state.optimizer, "mu"),
-            state.weights.params,
-            is_leaf=lambda node: isinstance(node, optax.MaskedNode),
-        )
-        model = self._method.model(dataclasses.replace(state.weights, params=moments))
-        decay, before = float(golden["weight_decay"]), drawn(golden)
-        return {
-            name: array * 10 - decay * before[name]
-            for name, array in torch_names.collect(published.names(model)).items()
-            if name in before
         }
 
     def _start(self, golden: Golden, weights: Weights):
