@@ -187,9 +187,8 @@ def test_the_defaults_are_the_published_settings(golden):
         np.testing.assert_allclose(ours, case[f"config:{name}"], rtol=1e-6, err_msg=field)
 
 
-@pytest.mark.parametrize("name", ["losses", "sampler", "evaluation", "stage2"])
+@pytest.mark.parametrize("name", CHECKS)
 def test_golden_numbers_agree(name):
-    """Those of the other files, which compile as much again: `sicl-jax verify --method cclnet`."""
     checks = verify_file(_GOLDEN / f"{name}.npz", CHECKS)
     assert checks
     assert [check for check in checks if not check.ok] == []

@@ -152,8 +152,8 @@ def _check_mining(golden: Golden, pool: str) -> Iterator[Check]:
         )
         factors = {name: golden[f"{prefix}_weight_{name}"] for name in ("feature", "logits")}
         factors["refined"] = golden[f"{prefix}_weight_refined"].transpose(0, 2, 3, 1)
-        images = golden[f"{prefix}_input"].transpose(0, 2, 3, 1)
-        found = run(block, images, factors, flips=golden.flips)
+        maps = golden[f"{prefix}_input"].transpose(0, 2, 3, 1)
+        found = run(block, maps, factors, flips=golden.flips)
         outputs = found.outputs | {"grad_input": found.of_input}
         for name in ("refined", "grad_input"):
             outputs[name] = outputs[name].transpose(0, 3, 1, 2)
