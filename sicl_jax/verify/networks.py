@@ -27,12 +27,32 @@ class Kinks:
     """The ReLUs of a pass whose inputs are 0 but for rounding: one's gradient is all or nothing.
 
     Args:
-        module: The network.
-        call: The pass, of the network and inputs; no ReLU of it may be within a `jax.vmap`.
-        *inputs: Arrays.
+        call: The pass, of a network and inputs; no ReLU of it may be within a `jax.vmap`.
     """
 
-    def __init__(self, module: nnx.Module, call: Callable[..., Any], *inputs: jax.Array):
+    def __init__(self, call: Callable[..., Any]):
+        self._call = call
+        self._found: list[list[int]] | None = None
+
+    def places(self, flips: int, module: nnx.Module, *inputs: Any) -> np.ndarray | None:
+        """Numbers of ReLU and of input, (5, 2) int32, of those that bits choose, -1 for none.
+
+        Args:
+            flips: The bits (`Golden.flips`).
+            module: The network; where its ReLUs are near to 0 is found once, at the first flip.
+            *inputs: Arrays.
+
+        Returns:
+            None where none of them is chosen.
+        """
+        if flips and self._found is None:
+            self._found = self._find(module, *inputs)
+        chosen = [place for number, place in enumerate(self._found or ()) if flips >> number & 1]
+        if not chosen:
+            return None
+        return np.array(chosen + [[-1, -1]] * (_KINKS - len(chosen)), np.int32)
+
+    def _find(self, module: nnx.Module, *inputs: Any) -> list[list[int]]:
         graph, state = nnx.split(module)
 
         @jax.jit
@@ -44,7 +64,7 @@ class Kinks:
                 return jnp.maximum(x, 0)
 
             with mock.patch.object(jax.nn, "relu", relu):
-                call(nnx.merge(graph, state, copy=True), *inputs)
+                self._call(nnx.merge(graph, state, copy=True), *inputs)
             return found
 
         places = sorted(
@@ -52,17 +72,7 @@ class Kinks:
             for site, (sizes, within) in enumerate(nearest(state, *inputs))
             for size, place in zip(sizes, within, strict=True)
         )
-        self._places = [place for size, *place in places[:_KINKS] if size < _NEAR]
-
-    def places(self, flips: int) -> np.ndarray | None:
-        """Numbers of ReLU and of input, (5, 2) int32, of those that bits choose, -1 for none.
-
-        None where none of them is chosen.
-        """
-        chosen = [place for number, place in enumerate(self._places) if flips >> number & 1]
-        if not chosen:
-            return None
-        return np.array(chosen + [[-1, -1]] * (_KINKS - len(chosen)), np.int32)
+        return [place for size, *place in places[:_KINKS] if size < _NEAR]
 
 
 @contextlib.contextmanager
@@ -123,8 +133,7 @@ class Pass:
     ):
         self._graph = graph = nnx.graphdef(module)
         self._names, self._argnums, self._weights = names, tuple(argnums), weights
-        self._objective = objective
-        self._kinks: Kinks | None = None
+        self._kinks = Kinks(objective)
 
         @jax.jit
         def run(params, rest, places, *inputs):
@@ -146,10 +155,7 @@ class Pass:
             *inputs: Arrays.
             flips: Which ReLUs are flipped (`Golden.flips`, `Kinks`).
         """
-        places = None
-        if flips:
-            self._kinks = self._kinks or Kinks(module, self._objective, *inputs)
-            places = self._kinks.places(flips)
+        places = self._kinks.places(flips, module, *inputs)
         _, params, rest = nnx.split(module, self._weights, ...)
         (value, (outputs, statistics)), found = self._run(params, rest, places, *inputs)
         of = dict(zip(self._argnums, found, strict=True))

@@ -139,11 +139,11 @@ class Scaled(nnx.Module):
 
 def test_relus_that_rounding_decides_are_found_and_flipped():
     x = jnp.array([3.0, -2e-7, 4e-7, -1.0])
-    kinks = networks.Kinks(Scaled(), lambda model, x: model(x), x)
+    kinks = networks.Kinks(lambda model, x: model(x))
     # By distance from 0: at the first ReLU and at the second -2e-7 and 4e-7, there 8e-7.
-    found = kinks.places(0b1111).tolist()
+    found = kinks.places(0b1111, Scaled(), x).tolist()
     assert sorted(found[:2]) == [[0, 1], [1, 1]] and found[2:] == [[0, 2], [1, 2], [-1, -1]]
-    assert kinks.places(0) is None
+    assert kinks.places(0, Scaled(), x) is None
 
     @jax.jit
     def gradient(flips):

@@ -139,7 +139,7 @@ class Training:
             return (*method.step(state, objective), encoding)
 
         self._step = step
-        self._kinks: networks.Kinks | None = None
+        self._kinks = networks.Kinks(lambda model, x: model(x, len(x) // 2, train=True))
 
     def __call__(self, golden: Golden) -> Arrays:
         """Losses, outputs, gradients of the first step, and what the last one leaves."""
@@ -161,11 +161,8 @@ class Training:
         for number, rows in enumerate(batches):
             pixels = () if images is None else images[np.maximum(rows, 0)]
             flips = None
-            if golden.flips and number == 0 and images is not None:
-                self._kinks = self._kinks or networks.Kinks(
-                    model, lambda m, x: m(x, len(x) // 2, train=True), pixels
-                )
-                flips = self._kinks.places(golden.flips)
+            if number == 0 and images is not None:
+                flips = self._kinks.places(golden.flips, model, pixels)
             before = state
             state, figures, encoding = self._step(state, pixels, jnp.asarray(rows), flips)
             metrics.append(figures)
